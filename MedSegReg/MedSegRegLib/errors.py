@@ -143,3 +143,7 @@ class DatasetError(MedSegRegError):
 
 class NodeError(MedSegRegError):
     """A scene node that was removed, belongs to a closed scene or has the wrong type."""
+
+
+class MissingPackage(MedSegRegError):
+    """An optional package is needed for this and is not installed."""

@@ -46,7 +46,7 @@ def translation(offset_mm: np.ndarray) -> np.ndarray:
 def voxels_to_grid(ijk: torch.Tensor, size_ijk: tuple[int, int, int]) -> torch.Tensor:
     """Voxel coordinates [..., 3] (i, j, k) to ``grid_sample`` coordinates, same shape and order."""
     size = ijk.new_tensor(size_ijk)
-    return (2 * ijk + 1) / size - 1
+    return ijk * (2 / size) + (1 / size - 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,6 +60,7 @@ class Image:
 
     Raises:
         GeometryMismatch: tensor and grid do not fit.
+        InputError: the tensor is not floating point.
     """
 
     tensor: torch.Tensor
@@ -70,6 +71,8 @@ class Image:
 
     def __post_init__(self) -> None:
         _require_fit(tuple(self.tensor.shape[1:]), self.geometry, "image")
+        if not self.tensor.is_floating_point():
+            raise InputError(f"The image tensor has type {self.tensor.dtype}", "float32", "use Image.from_array")
 
     @classmethod
     def from_array(cls, array: np.ndarray, geometry: Geometry, name: str = "", channel_names: tuple[str, ...] = (),
@@ -84,11 +87,14 @@ class Image:
                                  "choose one frame or one volume")
         if array.dtype.kind not in "biuf":
             raise InputError(f"The voxels have type {array.dtype}", "real numbers", "convert the image to a real type")
-        largest = max(abs(float(array.max())), abs(float(array.min()))) if array.size and array.dtype.kind in "iu" else 0
+        whole = array.size and array.dtype.kind in "iu"
+        largest = max(abs(int(array.max())), abs(int(array.min()))) if whole else 0
         if largest > EXACT_FLOAT32_INTEGERS:
-            findings = (*findings, Finding.warn(f"Integer intensities up to {largest:.0f} are rounded to float32 (exact up to 16777216)",
-                                                "Rescale the image if small differences between large values matter."))
-        data = np.array(array if array.ndim == 4 else array[None], dtype=np.float32, order="C", copy=True)
+            findings = (*findings, Finding.warn(
+                f"Integer intensities up to {largest} are rounded to float32 (exact up to {EXACT_FLOAT32_INTEGERS})",
+                "Rescale the image if small differences between large values matter."))
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the check battery refuses
+            data = np.array(array if array.ndim == 4 else array[None], dtype=np.float32, order="C", copy=True)
         return cls(torch.from_numpy(data), geometry, name, channel_names, findings)
 
     def numpy(self) -> np.ndarray:
@@ -122,7 +128,8 @@ class Labels:
             raise InputError(f"The label map has type {self.tensor.dtype}", "integers", "round the labels first")
 
     @classmethod
-    def from_array(cls, array: np.ndarray, geometry: Geometry, structures: tuple[Structure, ...] = (), name: str = "") -> Labels:
+    def from_array(cls, array: np.ndarray, geometry: Geometry, structures: tuple[Structure, ...] = (),
+                   name: str = "") -> Labels:
         """From [K, J, I] of any real type that holds whole numbers 0..2147483647; always copies.
 
         Raises:
@@ -130,11 +137,11 @@ class Labels:
         """
         array = np.asarray(array)
         if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and not np.array_equal(array, np.rint(array))):
-            raise InputError(f"The label map has type {array.dtype} with values that are not whole numbers", "whole numbers",
-                             "use the label map, not an image or a probability map")
-        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+            raise InputError(f"The label map has type {array.dtype} with values that are not whole numbers",
+                             "whole numbers", "use the label map, not an image or a probability map")
+        low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
         if low < 0 or high > 2**31 - 1:
-            raise InputError(f"Label values run from {low} to {high}", "0 to 2147483647", "renumber the labels")
+            raise InputError(f"Label values run from {low:.10g} to {high:.10g}", "0 to 2147483647", "renumber the labels")
         data = np.array(array, dtype=np.uint8 if high <= 255 else np.int32, order="C", copy=True)
         return cls(torch.from_numpy(data), geometry, structures, name)
 

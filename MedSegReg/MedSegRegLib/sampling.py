@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch.nn import functional
 
 from .geometry import ALIGN_CORNERS, voxels_to_grid
+
+POINTS_AT_ONCE = 1 << 19
+ROUNDING_VOXELS = 1e-4  # float32 coordinates this close below a half count as the half
 
 
 def sample_linear(volume: torch.Tensor, ijk: torch.Tensor, fill: float | None = None) -> torch.Tensor:
@@ -14,42 +19,61 @@ def sample_linear(volume: torch.Tensor, ijk: torch.Tensor, fill: float | None = 
     Args:
         volume: [C, K, J, I], floating point.
         ijk: voxel coordinates [..., 3] in ``volume``.
-        fill: value more than half a voxel outside, as in ITK; None repeats the border voxel.
+        fill: value outside (:func:`is_outside`); None repeats the border voxel.
 
     Returns:
         [C, ...], with the dtype of ``volume``.
     """
     size_ijk = (volume.shape[3], volume.shape[2], volume.shape[1])
-    grid = voxels_to_grid(ijk.to(volume.dtype), size_ijk).reshape(1, -1, 1, 1, 3)
-    values = functional.grid_sample(volume[None], grid, padding_mode="border", align_corners=ALIGN_CORNERS)
-    values = values.reshape(volume.shape[0], *ijk.shape[:-1])
+    # Planes as a batch: torch's CPU kernel runs only batches in parallel. Each would hold a gradient of the volume.
+    batch = ijk.shape[0] if ijk.ndim > 2 and not volume.requires_grad else 1
+    grid = voxels_to_grid(ijk.to(volume.dtype), size_ijk).reshape(batch, 1, 1, -1, 3)
+    volumes = volume.expand(batch, -1, -1, -1, -1)
+    values = functional.grid_sample(volumes, grid, padding_mode="border", align_corners=ALIGN_CORNERS)
+    values = values.movedim(1, 0).reshape(volume.shape[0], *ijk.shape[:-1])
     return values if fill is None else values.masked_fill(is_outside(ijk, size_ijk), fill)
 
 
 def sample_nearest(volume: torch.Tensor, ijk: torch.Tensor, fill: int = 0) -> torch.Tensor:
     """Nearest voxel, halves rounded up as in ITK; ``fill`` outside. Any dtype; [K, J, I] and [..., 3] -> [...]."""
     k, j, i = volume.shape
-    nearest = torch.floor(ijk + 0.5).long()
-    index = (nearest[..., 2].clamp(0, k - 1) * j + nearest[..., 1].clamp(0, j - 1)) * i + nearest[..., 0].clamp(0, i - 1)
+    nearest = torch.floor(ijk + (0.5 + ROUNDING_VOXELS)).long()
+    index_i, index_j, index_k = (nearest[..., axis].clamp(0, n - 1) for axis, n in enumerate((i, j, k)))
+    index = (index_k * j + index_j) * i + index_i
     return volume.reshape(-1)[index].masked_fill(is_outside(ijk, (i, j, k)), fill)
 
 
 def is_outside(ijk: torch.Tensor, size_ijk: tuple[int, int, int]) -> torch.Tensor:
-    """[..., 3] -> [...]: more than half a voxel (and rounding noise) beyond the outermost voxel centres."""
-    margin = 0.5 + 1e-4
-    upper = ijk.new_tensor(size_ijk) - 1 + margin
-    return ((ijk < -margin) | (ijk > upper)).any(dim=-1)
+    """[..., 3] -> [...]: not in [-0.5, n - 0.5) on each axis, the edges of the outermost voxels, as in ITK."""
+    beyond_i, beyond_j, beyond_k = ((index - ((n - 1) / 2 - ROUNDING_VOXELS)).abs() > n / 2
+                                    for index, n in zip(ijk.unbind(-1), size_ijk, strict=True))
+    return beyond_i | beyond_j | beyond_k
+
+
+def plane_slabs(size_ijk: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of successive k planes that together hold a bounded number of voxels."""
+    planes = max(1, POINTS_AT_ONCE // (size_ijk[0] * size_ijk[1]))
+    for start in range(0, size_ijk[2], planes):
+        yield start, min(start + planes, size_ijk[2])
 
 
 def voxel_coordinates(size_ijk: tuple[int, int, int], start_k: int, stop_k: int, like: torch.Tensor) -> torch.Tensor:
     """Coordinates (i, j, k) of the voxels of planes start_k..stop_k-1, [stop_k - start_k, J, I, 3]."""
-    i, j, _ = size_ijk
-    axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in (i, j)]
-    planes = torch.arange(start_k, stop_k, dtype=like.dtype, device=like.device)
-    kk, jj, ii = torch.meshgrid(planes, axes[1], axes[0], indexing="ij")
-    return torch.stack((ii, jj, kk), dim=-1)
+    return map_voxel_planes(torch.eye(4, dtype=like.dtype, device=like.device), size_ijk, start_k, stop_k)
+
+
+def map_voxel_planes(matrix: torch.Tensor, size_ijk: tuple[int, int, int], start_k: int, stop_k: int) -> torch.Tensor:
+    """The 4x4 matrix applied to the voxel coordinates of planes start_k..stop_k-1, [stop_k - start_k, J, I, 3]."""
+    i, j, k = (torch.arange(*ends, dtype=matrix.dtype, device=matrix.device)
+               for ends in ((size_ijk[0],), (size_ijk[1],), (start_k, stop_k)))
+    return _apply(matrix, i, j[:, None], k[:, None, None])
 
 
 def map_affine(matrix: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Apply a 4x4 matrix to points [..., 3]."""
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    return _apply(matrix, *points.unbind(-1))
+
+
+def _apply(matrix: torch.Tensor, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    # Not a matrix product: that is ten times slower for 3 columns, and autocast or TF32 would round the coordinates.
+    return torch.stack([row[0] * x + (row[1] * y + (row[2] * z + row[3])) for row in matrix[:3]]).movedim(0, -1)

@@ -14,9 +14,7 @@ import torch
 
 from .errors import InputError, InvalidGeometry
 from .geometry import Geometry, translation
-from .sampling import map_affine, sample_linear, voxel_coordinates
-
-POINTS_AT_ONCE = 1 << 21
+from .sampling import map_affine, map_voxel_planes, plane_slabs, sample_linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,17 +22,18 @@ class Affine:
     """A linear stage: ``x_moving = matrix @ x_fixed``, 4x4 float64 in RAS mm.
 
     Raises:
-        InvalidGeometry: the matrix is not finite or not invertible.
+        InvalidGeometry: the matrix is not finite, not affine or not invertible.
     """
 
     matrix: np.ndarray
 
     def __post_init__(self) -> None:
         matrix = np.array(self.matrix, np.float64)
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+        affine = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.allclose(matrix[3], (0, 0, 0, 1))
+        if not affine or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
             raise InvalidGeometry(
                 f"The linear transform is {np.array2string(matrix, precision=4).replace(chr(10), '')}",
-                "a finite, invertible 4x4 matrix", "choose another initial transform",
+                "a finite, invertible 4x4 matrix with last row 0 0 0 1", "choose another initial transform",
             )
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
@@ -46,7 +45,7 @@ class Affine:
     def map_about(self, points: torch.Tensor, centre: np.ndarray) -> torch.Tensor:
         """Map points [..., 3] given, and returned, relative to ``centre`` (mm)."""
         local = translation(-centre) @ self.matrix @ translation(centre)
-        return map_affine(torch.as_tensor(local, dtype=points.dtype, device=points.device), points)
+        return map_affine(torch.as_tensor(local).to(points), points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +76,9 @@ class Displacement:
 
     def map_about(self, points: torch.Tensor, centre: np.ndarray) -> torch.Tensor:
         """Map points [..., 3] given, and returned, relative to ``centre`` (mm)."""
-        to_ijk = torch.as_tensor(self.geometry.ras_to_ijk @ translation(centre), dtype=points.dtype, device=points.device)
-        vectors = self.vectors_ras_mm.to(points)
-        return points + sample_linear(vectors, map_affine(to_ijk, points), fill=0.0).movedim(0, -1)
+        to_ijk = torch.as_tensor(self.geometry.ras_to_ijk @ translation(centre)).to(points)
+        vectors = sample_linear(self.vectors_ras_mm.to(points), map_affine(to_ijk, points), fill=0.0)
+        return points + vectors.movedim(0, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +91,16 @@ class Transform:
     """
 
     stages: tuple[Affine | Displacement, ...] = ()
+
+    @property
+    def matrix(self) -> np.ndarray | None:
+        """The whole chain as one 4x4 float64 matrix, or None when a stage is dense."""
+        whole = np.eye(4)
+        for stage in self.stages:
+            if not isinstance(stage, Affine):
+                return None
+            whole = stage.matrix @ whole
+        return whole
 
     def then(self, other: Transform) -> Transform:
         """First this transform, then the other."""
@@ -123,9 +132,7 @@ class Transform:
             (first plane, fixed points, moving points, centre): points are [planes, J, I, 3] mm relative to centre.
         """
         centre = geometry.centre_ras
-        to_ras = torch.as_tensor(translation(-centre) @ geometry.ijk_to_ras, dtype=like.dtype, device=like.device)
-        planes = max(1, POINTS_AT_ONCE // (geometry.size_ijk[0] * geometry.size_ijk[1]))
-        for start in range(0, geometry.size_ijk[2], planes):
-            stop = min(start + planes, geometry.size_ijk[2])
-            ras = map_affine(to_ras, voxel_coordinates(geometry.size_ijk, start, stop, like))
+        to_ras = torch.as_tensor(translation(-centre) @ geometry.ijk_to_ras).to(like)
+        for start, stop in plane_slabs(geometry.size_ijk):
+            ras = map_voxel_planes(to_ras, geometry.size_ijk, start, stop)
             yield start, ras, self.map_about(ras, centre), centre

@@ -1,0 +1,168 @@
+"""Commands on images: segment, register, apply, preprocess. The library is imported when a command runs: help is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import findings_data, progress_bar, show_findings, show_result
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace files that exist.")]
+ReplaceNonfinite = Annotated[bool, typer.Option(help="Replace NaN and infinite voxels by the minimum instead of refusing them.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register this file's commands."""
+    for command in (segment, register, apply, preprocess):
+        app.command()(command)
+
+
+def segment(
+    image: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MHA file, or a folder with one DICOM series.")],
+    output: Output,
+    model: Annotated[str, typer.Option("--model", "-m", help="Name or folder of a model; see 'medsegreg model list'.")] = "hippocampus-mr",
+    device: Device = "auto",
+    region: Annotated[str | None, typer.Option(help="Only this box: 'r0,a0,s0,r1,a1,s1' in RAS mm.")] = None,
+    islands_mm3: Annotated[float, typer.Option(help="Remove components smaller than this volume.")] = 0.0,
+    largest_component: Annotated[bool | None, typer.Option(help="Keep the largest component of each label; default: as the model says.")] = None,
+    replace_nonfinite: ReplaceNonfinite = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Segment an image; the result is a .seg.nrrd, .nii.gz, .nrrd or .mha on the image's own grid, or an .mrb scene."""
+    from ..files import read_image, require_writable
+    from ..workflows.locate import segment_anywhere
+    from .outputs import write_segmentation_result
+
+    require_writable(output, overwrite)
+    with progress_bar("segment") as progress:
+        source = read_image(image)
+        result = segment_anywhere(
+            source, model, device=device, region=_parse_region(region), islands_mm3=islands_mm3,
+            largest_component=largest_component, replace_nonfinite=replace_nonfinite, progress=progress)
+        write_segmentation_result(result, source, output)
+    show_findings(result.findings)
+    voxel_ml = result.labels.geometry.voxel_volume_mm3 / 1000
+    volumes = {s.name: float((result.labels.tensor == s.value).sum()) * voxel_ml for s in result.labels.structures}
+    text = "\n".join([*(f"{name}: {volume:.2f} ml" for name, volume in volumes.items()), f"written: {output}"])
+    show_result(text, {"output": str(output), "volumes_ml": volumes, "provenance": result.provenance,
+                       "findings": findings_data(result.findings)}, as_json)
+
+
+def register(
+    fixed: Annotated[Path, typer.Argument(help="The image that stays.")],
+    moving: Annotated[Path, typer.Argument(help="The image that is moved onto it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Transform: .h5 (chain), .tfm (linear only), .nii.gz/.nrrd/.mha (dense field), or an .mrb scene.")],
+    preset: Annotated[str, typer.Option(help="rigid, affine, deformable or deformable-different-modality.")] = "deformable",
+    inverse: Annotated[Path | None, typer.Option(help="Also write the inverse transform.")] = None,
+    moved: Annotated[Path | None, typer.Option(help="Also write the moving image on the fixed image's grid.")] = None,
+    fixed_mask: Annotated[Path | None, typer.Option(help="Only voxels inside this mask count.")] = None,
+    moving_mask: Annotated[Path | None, typer.Option(help="Only voxels inside this mask count.")] = None,
+    initial: Annotated[Path | None, typer.Option(help="Transform to start from.")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Register two images; says which one moves onto which, and how good it is."""
+    from dataclasses import asdict
+
+    from ..device import pick_device
+    from ..errors import InvalidSetting
+    from ..files import read_image, read_labels, read_transform, require_writable, write_image, write_transform
+    from ..register.run import register as run
+    from ..register.settings import PRESETS
+    from ..resample import resample_image
+    from .outputs import write_registration_scene
+
+    if preset not in PRESETS:
+        raise InvalidSetting(f"The preset is '{preset}'", f"one of {', '.join(PRESETS)}", "choose one of these")
+    for path in (output, inverse, moved):
+        if path is not None:
+            require_writable(path, overwrite)
+    with progress_bar("register") as progress:
+        fixed_image, moving_image = read_image(fixed), read_image(moving)
+        result = run(
+            fixed_image, moving_image, PRESETS[preset],
+            fixed_mask=read_labels(fixed_mask) if fixed_mask else None,
+            moving_mask=read_labels(moving_mask) if moving_mask else None,
+            initial=read_transform(initial) if initial else None,
+            device=pick_device(device), progress=progress)
+        if output.suffix == ".mrb":
+            write_registration_scene(result, fixed_image, moving_image, output)
+        else:
+            write_transform(result.transform, output, fixed_image.geometry)
+        if inverse is not None:
+            write_transform(result.inverse, inverse, moving_image.geometry)
+        if moved is not None:
+            write_image(resample_image(moving_image, fixed_image.geometry, result.transform), moved)
+    show_findings(result.findings)
+    quality = asdict(result.quality)
+    show_result(f"{result.sentence}\nwritten: {output}",
+                {"output": str(output), "sentence": result.sentence, "quality": quality, "seconds": result.seconds,
+                 "findings": findings_data(result.findings)}, as_json)
+
+
+def apply(
+    transform: Annotated[Path, typer.Argument(help="Transform from fixed to moving, as 'register' writes it.")],
+    moving: Annotated[Path, typer.Argument(help="Image or label map to be moved.")],
+    reference: Annotated[Path, typer.Option("--reference", "-r", help="Image whose grid the result gets.")],
+    output: Output,
+    labels: Annotated[bool, typer.Option(help="The input is a label map (.seg.nrrd always is).")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Bring an image or a label map onto another grid through a transform."""
+    from ..files import read_image, read_labels, read_transform, require_writable, write_image, write_labels
+    from ..resample import resample_image, resample_labels
+
+    require_writable(output, overwrite)
+    with progress_bar("apply"):
+        grid, chain = read_image(reference).geometry, read_transform(transform)
+        if labels or moving.name.endswith(".seg.nrrd"):
+            write_labels(resample_labels(read_labels(moving), grid, chain), output)
+        else:
+            write_image(resample_image(read_image(moving), grid, chain), output)
+    show_result(f"written: {output}", {"output": str(output)}, as_json)
+
+
+def preprocess(
+    image: Annotated[Path, typer.Argument(help="Image to be prepared.")],
+    output: Output,
+    step: Annotated[list[str], typer.Option("--step", "-s", help="In this order; e.g. n4_bias_correction, gaussian_denoise:sigma_mm=1, clahe, z_score, ct_window:low_hu=-160,high_hu=240.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Denoise, correct and normalise an image; it keeps its grid."""
+    from ..check_image import Need, check_image
+    from ..files import read_image, require_writable, write_image
+    from ..preprocess import apply_steps, step_from_text
+
+    steps = [step_from_text(text) for text in step]
+    require_writable(output, overwrite)
+    with progress_bar("preprocess"):
+        source, findings = check_image(read_image(image), Need("preprocess", channels=None, allow_single_slice=True, contrast=False))
+        write_image(apply_steps(source, steps), output)
+    show_findings(findings)
+    show_result(f"written: {output}", {"output": str(output), "findings": findings_data(findings)}, as_json)
+
+
+def _parse_region(text: str | None):
+    if text is None:
+        return None
+    import numpy as np
+
+    from ..errors import InvalidSetting
+
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 6:
+        raise InvalidSetting(f"The region is '{text}'", "six numbers r0,a0,s0,r1,a1,s1 in RAS mm", "write it as --region=-44,-48,-36,-8,2,0")
+    low, high = numbers[:3], numbers[3:]
+    return np.array([[(low, high)[bit][axis] for axis, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])

@@ -1,0 +1,67 @@
+"""What all commands share: progress on the screen, results as text or JSON, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from ..errors import Cancelled, MedSegRegError
+from ..progress import Progress
+from ..report import Finding, Level
+
+EXIT_REFUSED = 3
+EXIT_CANCELLED = 130
+
+screen = Console()
+messages = Console(stderr=True)
+
+
+def report_errors(run: Callable[[], object]) -> None:
+    """Run the program; an error that a user can act on becomes one message and an exit code."""
+    try:
+        run()
+    except (KeyboardInterrupt, Cancelled):
+        messages.print("Cancelled. Nothing was written.", style="yellow")
+        sys.exit(EXIT_CANCELLED)
+    except MedSegRegError as error:
+        messages.print(f"Error: {error.found}", style="red", markup=False, highlight=False)
+        for label, text in (("Expected", error.expected), ("To do", error.fix)):
+            if text:
+                messages.print(f"{label}: {text}", markup=False, highlight=False)
+        sys.exit(EXIT_REFUSED)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """A progress bar with remaining time on standard error."""
+    columns = (TextColumn("{task.fields[title]}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=messages, transient=True) as bar:
+        task = bar.add_task("", total=1.0, title=title)
+        yield Progress(lambda fraction, message: bar.update(task, completed=fraction, description=message))
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """Warnings in colour, notes in grey, on standard error."""
+    for finding in findings:
+        style = "yellow" if finding.level >= Level.WARN else "dim"
+        prefix = "Warning: " if finding.level >= Level.WARN else ""
+        messages.print(f"{prefix}{finding}", style=style, markup=False, highlight=False)
+
+
+def show_result(text: str, data: dict[str, object], as_json: bool) -> None:
+    """One JSON object a command for machines, or the text for people, on standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps(data) + "\n")
+    else:
+        screen.print(text, markup=False, highlight=False)
+
+
+def findings_data(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Findings for JSON."""
+    return [{"level": finding.level.name.lower(), "message": finding.message, "fix": finding.fix} for finding in findings]

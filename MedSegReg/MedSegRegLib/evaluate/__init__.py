@@ -1,0 +1,1 @@
+"""How good a result is: scores of label maps, quality of deformations, tables and pictures of both."""

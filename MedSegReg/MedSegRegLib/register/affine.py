@@ -1,0 +1,118 @@
+"""The linear stage: rigid, similarity, affine by Gauss-Newton on the group, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import expm
+
+from ..errors import Diverged
+from ..geometry import Geometry, translation
+from ..progress import Progress
+from .pyramid import Pair
+from .settings import LinearModel, SimilarityName
+from .similarity import Match, image_gradient, prepare_similarity
+
+LINEAR_WINDOW_RADIUS = 4
+LEAST_OVERLAP = 0.01
+OVERLAP_KEPT = 0.5
+STEP_THAT_ENDS_IN_SPACINGS = 1e-3
+DAMPING_THAT_ENDS = 1e6
+GAIN_THAT_ENDS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class PairMatch:
+    """How well a matrix does.
+
+    Attributes:
+        value: similarity, larger is better; -inf without overlap.
+        overlap: fraction of the fixed weight that lies inside the moving image.
+        match, moved: per voxel, for the next step.
+    """
+
+    value: float
+    overlap: float
+    match: Match
+    moved: torch.Tensor
+
+
+def evaluate_pair(pair: Pair, matrix: np.ndarray, similarity: SimilarityName,
+                  field: torch.Tensor | None = None) -> PairMatch:
+    """Similarity of the pair under a 4x4 matrix (fixed RAS to moving RAS), after a field in fixed voxels if given."""
+    voxels = pair.moving_voxels(matrix, field)
+    weight, moved = pair.weight(voxels), pair.moved(voxels)
+    overlap = float(weight.sum() / pair.fixed.weight.sum())
+    measure = prepare_similarity(similarity, pair.fixed.intensity, weight, pair.fixed.geometry, LINEAR_WINDOW_RADIUS)
+    match = measure.match(moved)
+    return PairMatch(float(match.value) if overlap > LEAST_OVERLAP else -np.inf, overlap, match, moved)
+
+
+def optimise_linear(pair: Pair, start: np.ndarray, model: LinearModel, similarity: SimilarityName, *,
+                    iterations: int, progress: Progress) -> tuple[np.ndarray, PairMatch]:
+    """Improve a matrix by Levenberg-Marquardt steps ``T <- T exp(step)``; only steps that help are taken.
+
+    Raises:
+        Diverged: the similarity is not a number.
+        Cancelled: asked for through ``progress``, at every iteration.
+    """
+    generators = linear_generators(model, pair.fixed.geometry)
+    matrix, best, damping = start, evaluate_pair(pair, start, similarity), 1e-3
+    for _ in range(iterations):
+        progress.check_cancelled()
+        if np.isnan(best.value):
+            raise Diverged("The similarity became NaN in the linear stage", "a finite similarity",
+                           "check the intensities of both images, or give an initial transform")
+        slope, curvature = _normal_equations(pair, best, generators)
+        while damping < DAMPING_THAT_ENDS:
+            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature) + 1e-12), slope)
+            trial_matrix = matrix @ expm(np.tensordot(step, generators, 1))
+            trial = evaluate_pair(pair, trial_matrix, similarity)
+            if trial.value > best.value and trial.overlap > OVERLAP_KEPT * best.overlap:
+                break
+            damping *= 10
+        else:
+            break
+        gain, matrix, best, damping = trial.value - best.value, trial_matrix, trial, damping / 10
+        small = np.abs(step).max() < STEP_THAT_ENDS_IN_SPACINGS * min(pair.fixed.geometry.spacing_mm)
+        if small or gain < GAIN_THAT_ENDS * abs(best.value):
+            break
+    return matrix, best
+
+
+def linear_generators(model: LinearModel, geometry: Geometry) -> np.ndarray:
+    """[P, 4, 4]: the directions a model may move in, about the centre of the field of view.
+
+    A coefficient of 1 moves a point at half the diagonal by about 1 mm. P is 6 (rigid), 7 (similarity) or 12 (affine).
+    """
+    radius = np.linalg.norm(geometry.corners_ras()[0] - geometry.centre_ras)
+    shift = np.zeros((3, 4, 4))
+    shift[[0, 1, 2], [0, 1, 2], 3] = 1
+    turn, stretch, shear = np.zeros((3, 4, 4)), np.zeros((3, 4, 4)), np.zeros((3, 4, 4))
+    for n, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
+        turn[n, b, a], turn[n, a, b] = 1 / radius, -1 / radius
+        shear[n, b, a] = shear[n, a, b] = 1 / radius
+        stretch[n, n, n] = 1 / radius
+    parts = {"rigid": [shift, turn], "similarity": [shift, turn, stretch.sum(axis=0, keepdims=True)],
+             "affine": [shift, turn, stretch, shear]}[model]
+    centre = geometry.centre_ras
+    return translation(centre) @ np.concatenate(parts) @ translation(-centre)
+
+
+def _normal_equations(pair: Pair, at: PairMatch, generators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient [P] and Gauss-Newton matrix [P, P] of the similarity by the coefficients of the generators.
+
+    The moved image is differentiated, not the moving one: the step goes before the matrix, in fixed space.
+    """
+    geometry = pair.fixed.geometry
+    size = np.asarray(geometry.size_ijk)
+    from_unit = translation((size - 1) / 2) @ np.diag([*size, 1.0])
+    unit = (pair.coordinates - pair.coordinates.new_tensor((size - 1) / 2)) / pair.coordinates.new_tensor(size)
+    unit = torch.cat((unit, torch.ones_like(unit[..., :1])), dim=-1).reshape(-1, 1, 4)
+    columns = (image_gradient(at.moved).reshape(3, -1).T[:, :, None] * unit).reshape(-1, 12)
+    slope = (columns.T @ at.match.gradient.flatten()).double().cpu().numpy()
+    curvature = (columns.T @ (columns * at.match.curvature.reshape(-1, 1))).double().cpu().numpy()
+    basis = (geometry.ras_to_ijk @ generators @ geometry.ijk_to_ras @ from_unit)[:, :3].reshape(-1, 12)
+    return basis @ slope, basis @ curvature @ basis.T

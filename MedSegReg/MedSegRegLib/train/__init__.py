@@ -1,0 +1,1 @@
+"""Pairs of images and labels -> a model: dataset, augmentation, loop, checkpoint, package."""

@@ -1,0 +1,1 @@
+"""What needs segmentation and registration together."""

@@ -1,0 +1,209 @@
+"""Whole registrations of phantoms with a known answer, and of real patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from MedSegRegLib.errors import Cancelled
+from MedSegRegLib.geometry import Geometry, translation
+from MedSegRegLib.image import Image, Labels
+from MedSegRegLib.progress import Progress
+from MedSegRegLib.register.deformable import border_taper
+from MedSegRegLib.register.filters import filter_axes, gaussian_axes
+from MedSegRegLib.register.run import register
+from MedSegRegLib.register.settings import PRESETS, DeformableSettings, RegistrationSettings
+from MedSegRegLib.resample import resample_image, resample_labels
+from MedSegRegLib.transform import Affine, Displacement, Transform
+from random_geometries import itk_image, itk_transform
+from scipy.spatial.transform import Rotation
+
+HIPPOCAMPUS = Path(__file__).parents[2].parent / "shared" / "data" / "hippocampus"
+CUBE = Geometry.from_spacing((64, 64, 64), origin_ras=(-31.5, -31.5, -31.5))
+TILT = Rotation.from_euler("xyz", [20, -15, 30], degrees=True).as_matrix()
+QUICK = RegistrationSettings(deformable=DeformableSettings(iterations=(30, 20, 10)))
+
+
+def smooth(volume: torch.Tensor, sigma_mm: float) -> torch.Tensor:
+    return filter_axes(volume, gaussian_axes(CUBE, sigma_mm, volume))
+
+
+@pytest.fixture(scope="module")
+def head() -> Image:
+    """An ellipsoid of random tissue in empty space, [1, 64, 64, 64], 1 mm, about 45 x 55 x 50 mm."""
+    noise = torch.randn((2, 64, 64, 64), generator=torch.Generator().manual_seed(7))
+    tissue = smooth(noise[0], 2.0) / smooth(noise[0], 2.0).std() + 2 * smooth(noise[1], 5.0) / smooth(noise[1], 5.0).std()
+    k, j, i = torch.meshgrid(*(torch.arange(64.0) - 31.5,) * 3, indexing="ij")
+    inside = smooth(((i / 22) ** 2 + (j / 27) ** 2 + (k / 25) ** 2 < 1).float(), 0.7)
+    return Image((inside * (6 + tissue.clamp(-4, 4)))[None], CUBE, "head")
+
+
+@pytest.fixture(scope="module")
+def bend() -> Displacement:
+    """A smooth known deformation of at most 4 mm, zero at the border."""
+    vectors = smooth(torch.randn((3, 64, 64, 64), generator=torch.Generator().manual_seed(11)), 7.0)
+    vectors = vectors * border_taper(CUBE, vectors)
+    return Displacement(4 * vectors / vectors.norm(dim=0).max(), CUBE)
+
+
+@pytest.fixture(scope="module")
+def bent_head(head, bend) -> Image:
+    """What the head looks like from a fixed space where x_moving = x + bend(x)."""
+    image = resample_image(head, CUBE, Transform((bend,)))
+    noise = 0.1 * torch.randn(image.tensor.shape, generator=torch.Generator().manual_seed(3))
+    return Image(image.tensor + noise, CUBE, "bent head")
+
+
+@pytest.fixture(scope="module")
+def bent_result(bent_head, head):
+    return register(bent_head, head, QUICK)
+
+
+def tissue_points(image: Image) -> np.ndarray:
+    return image.geometry.map_voxels(np.argwhere(image.tensor[0].numpy() > 3)[::17, ::-1])
+
+
+def distance_mm(a: Transform, b: Transform, points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(a.map_points(points) - b.map_points(points), axis=1)
+
+
+def linear_truth(scale: float) -> Transform:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", [7, -5, 9], degrees=True).as_matrix() * scale
+    matrix[:3, 3] = (6.0, -4.0, 5.0)
+    return Transform((Affine(matrix),))
+
+
+@pytest.mark.parametrize(("preset", "scale", "invert"), [("rigid", 1.0, False), ("affine", 1.06, False), ("affine", 0.95, True)])
+def test_a_known_linear_motion_is_found_on_an_oblique_and_an_anisotropic_grid(head, preset, scale, invert):
+    truth = linear_truth(scale)
+    oblique = Geometry.from_spacing((44, 46, 46), (1.3, 1.3, 1.3), directions=TILT)
+    oblique = oblique.window((0, 0, 0), oblique.size_ijk)
+    oblique = Geometry(oblique.size_ijk, translation(-oblique.centre_ras) @ oblique.ijk_to_ras)
+    fixed = resample_image(head, oblique, truth)
+    if invert:
+        fixed = fixed.with_tensor(torch.where(fixed.tensor > 1, 14 - fixed.tensor, fixed.tensor))
+    moving = resample_image(head, CUBE.with_spacing((1.0, 1.0, 2.5)))
+    result = register(fixed, moving, PRESETS[preset])
+    error = distance_mm(result.transform, truth, np.array([[x, y, z] for x in (-22, 22) for y in (-27, 27) for z in (-25, 25)]))
+    assert error.max() < 0.5
+    assert result.quality.inverse_consistency.max_mm < 1e-3
+
+
+@pytest.mark.parametrize("similarity", ["lncc", "mi", "ssd"])
+def test_a_known_deformation_is_found_without_folding(bent_head, head, bend, bent_result, similarity):
+    settings = RegistrationSettings(deformable=QUICK.deformable.model_copy(update={"similarity": similarity}))
+    result = bent_result if similarity == "lncc" else register(bent_head, head, settings)
+    points, truth = tissue_points(bent_head), Transform((bend,))
+    before, after = distance_mm(Transform(), truth, points).mean(), distance_mm(result.transform, truth, points).mean()
+    assert before > 1.2
+    assert after < 0.35
+    assert result.quality.folding.voxels_any_corner == 0
+    assert result.quality.after > result.quality.before
+
+
+def test_the_inverse_leads_back(bent_head, bent_result):
+    points = tissue_points(bent_head)
+    assert distance_mm(bent_result.transform.then(bent_result.inverse), Transform(), points).mean() < 0.05
+    assert bent_result.quality.inverse_consistency.mean_mm < 0.05
+
+
+def test_a_landmark_of_the_fixed_image_goes_to_its_place_in_the_moving_image(head):
+    shift = np.array([9.0, 0.0, -4.0])
+    moved = Image(head.tensor, Geometry(head.geometry.size_ijk, translation(shift) @ head.geometry.ijk_to_ras), "moved head")
+    result = register(head, moved, PRESETS["rigid"])
+    landmark = np.array([[10.0, 5.0, -3.0]])
+    np.testing.assert_allclose(result.transform.map_points(landmark), landmark + shift, atol=0.1)
+    np.testing.assert_allclose(result.inverse.map_points(landmark + shift), landmark, atol=0.1)
+    assert result.sentence.startswith("Moves moved head onto head: a shift of 9.8 mm at the centre, a rotation of 0.0 degrees")
+
+
+def test_the_moved_image_is_the_one_that_simpleitk_makes(bent_head, head, bent_result):
+    ours = resample_image(head, CUBE, bent_result.transform).numpy()[0]
+    theirs = sitk.GetArrayFromImage(sitk.Resample(itk_image(head.numpy()[0], CUBE), itk_image(bent_head.numpy()[0], CUBE),
+                                                  itk_transform(bent_result.transform), sitk.sitkLinear, 0.0))
+    assert np.abs(ours - theirs).max() < 1e-3 * np.ptp(theirs)
+
+
+def test_the_field_is_zero_on_the_border_of_its_grid(bent_result):
+    vectors = bent_result.transform.stages[0].vectors_ras_mm
+    for axis in (1, 2, 3):
+        assert vectors.select(axis, 0).abs().max() == 0
+        assert vectors.select(axis, vectors.shape[axis] - 1).abs().max() == 0
+
+
+def test_the_same_input_gives_the_same_bits(bent_head, head, bent_result):
+    again = register(bent_head, head, QUICK)
+    assert torch.equal(again.transform.stages[0].vectors_ras_mm, bent_result.transform.stages[0].vectors_ras_mm)
+    assert np.array_equal(again.transform.stages[1].matrix, bent_result.transform.stages[1].matrix)
+
+
+def test_what_the_mask_leaves_out_does_not_steer_the_result(head):
+    tumour = head.tensor.clone()
+    tumour[0, 25:39, 25:39, 42:52] = 25.0
+    mask = torch.ones(CUBE.shape_kji, dtype=torch.uint8)
+    mask[21:43, 21:43, 38:56] = 0
+    result = register(head, head.with_tensor(tumour), PRESETS["rigid"], moving_mask=Labels(mask, CUBE))
+    assert distance_mm(result.transform, Transform(), CUBE.corners_ras()).max() < 0.02
+
+
+def test_levels_are_told_as_they_are_done_and_the_last_is_the_result(bent_head, head, bent_result):
+    seen: list[tuple[Transform, int]] = []
+    register(bent_head, head, QUICK, on_level=lambda transform, level: seen.append((transform, level)))
+    assert [level for _, level in seen] == [0, 1, 2]
+    assert distance_mm(seen[-1][0], bent_result.transform, tissue_points(bent_head)).max() == 0
+
+
+def test_a_cancel_inside_a_level_ends_the_run(bent_head, head):
+    levels, fractions = [], []
+
+    def second_level_has_begun() -> bool:
+        return len(levels) == 1 and len(fractions) > at_level[0] + 3
+
+    at_level = [0]
+
+    def on_level(transform: Transform, level: int) -> None:
+        levels.append(level)
+        at_level[0] = len(fractions)
+
+    progress = Progress(lambda fraction, message: fractions.append(fraction), second_level_has_begun)
+    with pytest.raises(Cancelled):
+        register(bent_head, head, QUICK, progress=progress, on_level=on_level)
+    assert levels == [0]
+    assert fractions == sorted(fractions)
+
+
+def test_an_initial_transform_is_where_the_search_begins(head):
+    upside_down = np.diag([-1.0, 1.0, -1.0, 1.0])
+    moving = Image(head.tensor, Geometry(CUBE.size_ijk, upside_down @ CUBE.ijk_to_ras), "turned")
+    result = register(head, moving, PRESETS["rigid"], initial=Transform((Affine(upside_down),)))
+    assert distance_mm(result.transform, Transform((Affine(upside_down),)), CUBE.corners_ras()).max() < 1e-3
+
+
+def test_real_hippocampi_overlap_after_registration():
+    images = sorted((HIPPOCAMPUS / "images").glob("*.nii.gz"))[:4]
+    if not images:
+        pytest.skip("the hippocampus images are not beside the repository")
+    dices = []
+    for fixed_path, moving_path in zip(images[:-1], images[1:], strict=True):
+        (fixed, fixed_labels), (moving, moving_labels) = (read_case(path) for path in (fixed_path, moving_path))
+        result = register(fixed, moving)
+        carried = resample_labels(moving_labels, fixed.geometry, result.transform).tensor
+        for value in (1, 2):
+            a, b = fixed_labels.tensor == value, carried == value
+            dices.append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
+        assert result.quality.folding.voxels_any_corner == 0
+    assert np.mean(dices) > 0.75
+
+
+def read_case(path: Path) -> tuple[Image, Labels]:
+    volume, labels = (sitk.ReadImage(str(p)) for p in (path, path.parents[1] / "labels" / path.name))
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(volume.GetDirection()).reshape(3, 3) * np.array(volume.GetSpacing())
+    matrix[:3, 3] = volume.GetOrigin()
+    geometry = Geometry(volume.GetSize(), np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    return (Image.from_array(sitk.GetArrayFromImage(volume), geometry, path.name),
+            Labels.from_array(sitk.GetArrayFromImage(labels), geometry))
