@@ -19,12 +19,12 @@ from MedSegRegLib.train.dataset import Example
 from MedSegRegLib.train.settings import TrainingSettings
 
 
-def small_spec(labels: int = 1, **changes: Any) -> ModelSpec:
+def small_spec(label_count: int = 1, **changes: Any) -> ModelSpec:
     """A valid description of a network of a few thousand weights."""
     content: dict[str, Any] = {
         "name": "balls", "title": "Balls", "version": "1.0.0", "description": "Bright balls in noise.",
         "architecture": UNetArchitecture(features=(4, 8), blocks_per_stage=1), "channels": (ChannelSpec(name="T1"),),
-        "labels": tuple(LabelSpec(value=n, name=f"ball {n}") for n in range(1, labels + 1)),
+        "labels": tuple(LabelSpec(value=n, name=f"ball {n}") for n in range(1, label_count + 1)),
         "spacing_mm": (1.0, 1.0, 1.0), "intensity": (ZScore(),), "tile_ijk": (16, 16, 16), "licence": "CC0-1.0",
         "training": {"data": "synthetic"},
     }
@@ -64,12 +64,15 @@ def ball_example(seed: int, side: int = 24) -> Example:
     return Example(f"ball{seed}", torch.from_numpy(normalised)[None], torch.from_numpy(mask).long())
 
 
-def write_case(folder: Path, name: str, image: np.ndarray, labels: np.ndarray, geometry: Geometry | None = None) -> None:
-    """One pair in ``folder/images`` and ``folder/labels``; the image may lie on another grid than the labels."""
+def write_case(
+    folder: Path, name: str, image: np.ndarray, labels: np.ndarray, geometry: Geometry | None = None
+) -> None:
+    """One pair in ``folder/images`` and ``folder/labels``; ``geometry`` is of the image, if it is another one."""
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    geometry = geometry or Geometry.from_spacing(image.shape[::-1])
+    write_image(Image.from_array(image, geometry), folder / "images" / f"{name}.nii")
     label_grid = Geometry.from_spacing(labels.shape[::-1])
-    write_image(Image.from_array(image, geometry or label_grid), folder / "images" / f"{name}.nii")
     write_labels(Labels.from_array(labels, label_grid), folder / "labels" / f"{name}.nii")
 
 

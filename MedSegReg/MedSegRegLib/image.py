@@ -141,7 +141,8 @@ class Labels:
                              "whole numbers", "use the label map, not an image or a probability map")
         low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
         if low < 0 or high > 2**31 - 1:
-            raise InputError(f"Label values run from {low:.10g} to {high:.10g}", "0 to 2147483647", "renumber the labels")
+            raise InputError(f"Label values run from {low:.10g} to {high:.10g}", "0 to 2147483647",
+                             "renumber the labels")
         data = np.array(array, dtype=np.uint8 if high <= 255 else np.int32, order="C", copy=True)
         return cls(torch.from_numpy(data), geometry, structures, name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from MedSegRegLib.errors import (
     Diverged,
     EmptyVolume,
@@ -18,11 +19,12 @@ from MedSegRegLib.errors import (
 )
 from MedSegRegLib.geometry import Geometry, translation
 from MedSegRegLib.image import Image, Labels
-from MedSegRegLib.register import deformable, run
+from MedSegRegLib.register import deformable, run, solution
 from MedSegRegLib.register.filters import filter_axes, gaussian_axes
 from MedSegRegLib.register.run import register
 from MedSegRegLib.register.settings import PRESETS, DeformableSettings, RegistrationSettings
 from MedSegRegLib.register.similarity import LocalCorrelation, Match, MutualInformation
+from MedSegRegLib.register.solution import VelocityField
 from MedSegRegLib.transform import Affine, Displacement, Transform
 
 GRID = Geometry.from_spacing((32, 30, 28), (1.2, 1.2, 1.5))
@@ -71,7 +73,8 @@ def test_row_51_an_image_onto_itself_is_the_identity(blob, preset):
 
 def test_row_52_squared_differences_between_modalities_are_warned_of(blob):
     inverted = blob.with_tensor(torch.where(blob.tensor > 0, 12 - blob.tensor, 12))
-    settings = RegistrationSettings(linear="rigid", deformable=QUICK.deformable.model_copy(update={"similarity": "ssd"}))
+    dense = QUICK.deformable.model_copy(update={"similarity": "ssd"})
+    settings = RegistrationSettings(linear="rigid", deformable=dense)
     result = register(blob, inverted, settings)
     assert any("do not look alike" in finding.message for finding in result.findings)
     assert not any("do not look alike" in finding.message for finding in register(blob, blob, settings).findings)
@@ -79,11 +82,12 @@ def test_row_52_squared_differences_between_modalities_are_warned_of(blob):
 
 def test_row_53_a_folded_result_is_refused(blob, monkeypatch):
     def fold(pairs, matrix, settings, *, progress, on_level):
-        flow = deformable.VelocityField.zero(pairs(1.0).fixed.geometry, blob.tensor)
+        flow = VelocityField.zero(pairs(1.0).fixed.geometry, blob.tensor)
         flow.velocity[0, 10:20, 10:20, 10:20] = 6 * torch.rand((10, 10, 10), generator=torch.Generator().manual_seed(0))
         return flow, []
 
     monkeypatch.setattr(run, "optimise_deformable", fold)
+    monkeypatch.setattr(solution, "exponentiate", lambda velocity, identity: velocity)  # a flow itself cannot fold
     with pytest.raises(FoldingError, match="% of the voxels fold"):
         register(blob, blob, QUICK)
 
@@ -98,7 +102,7 @@ def test_row_54_a_nan_similarity_in_the_dense_stage_keeps_the_last_good_state_an
     monkeypatch.setattr(LocalCorrelation, "match", nan_match)
     result = register(blob, shifted(blob, (1.0, 0.0, 0.0)), QUICK)
     assert any("last good state" in finding.message for finding in result.findings)
-    assert torch.equal(result.transform.stages[0].vectors_ras_mm, torch.zeros_like(result.transform.stages[0].vectors_ras_mm))
+    assert result.transform.stages[0].vectors_ras_mm.abs().max() == 0
 
 
 def nan_match(measure, moved: torch.Tensor) -> Match:
@@ -127,7 +131,7 @@ def test_row_56_a_displacement_with_nan_cannot_be_made():
 def test_row_57_the_linear_result_puts_landmarks_where_they_are_in_the_moving_image(blob):
     result = register(blob, shifted(blob, (3.0, -5.0, 2.0)), PRESETS["rigid"])
     landmarks = GRID.map_voxels(np.array([[8.0, 9.0, 10.0], [20.0, 15.0, 12.0]]))
-    np.testing.assert_allclose(result.transform.map_points(landmarks), landmarks + [3.0, -5.0, 2.0], atol=0.1)
+    np.testing.assert_allclose(result.transform.map_points(landmarks), landmarks + np.array([3.0, -5.0, 2.0]), atol=0.1)
 
 
 def test_row_58_an_empty_mask_is_refused(blob):
@@ -137,8 +141,9 @@ def test_row_58_an_empty_mask_is_refused(blob):
 
 def test_row_58_a_mask_on_another_grid_is_refused(blob):
     other = Geometry.from_spacing((32, 30, 28), (1.2, 1.2, 1.6))
+    mask = Labels(torch.ones(other.shape_kji, dtype=torch.uint8), other)
     with pytest.raises(GeometryMismatch, match="mask"):
-        register(blob, blob, PRESETS["rigid"], moving_mask=Labels(torch.ones(other.shape_kji, dtype=torch.uint8), other))
+        register(blob, blob, PRESETS["rigid"], moving_mask=mask)
 
 
 def test_row_58_an_initial_field_is_refused(blob):

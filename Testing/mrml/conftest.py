@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import slicer
 import vtk
 from scipy.spatial.transform import Rotation
 
-import slicer
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
 from MedSegRegLib.mrml.headless import new_scene

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicer
 import vtk
 
 import MedSegRegLib
-import slicer
 from MedSegRegLib.errors import (
     DamagedFile,
     FileError,

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import slicer
 import vtk
 
-import slicer
 from MedSegRegLib.errors import InputError, NodeError
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Code, Image, Labels, Structure
@@ -19,7 +19,7 @@ KIDNEY = Structure(2, "left kidney", (1.0, 0.0, 0.2), Code("SCT", "64033007", "K
 LESION = Structure(5, "lesion", (0.0, 1.0, 0.0), Code("SCT", "52988006", "Lesion"),
                    category=Code("SCT", "49755003", "Morphologically Altered Structure"))
 UNCODED = Structure(9, "something", (0.4, 0.4, 0.4))
-LIVER_ENTRY = ("Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
+LIVER_ENTRY = ("Segmentation category and type - DICOM master list~SCT^123037004^Anatomical Structure"
                "~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^|")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicer
 import torch
 import vtk
 from scipy.spatial.transform import Rotation
 
-import slicer
 from MedSegRegLib.errors import InputError, InvalidGeometry, NodeError
 from MedSegRegLib.geometry import Geometry, flip_ras_lps, flip_world_matrix
 from MedSegRegLib.image import Image

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-import slicer
 from MedSegRegLib.errors import ComponentCount, EmptyVolume, InputError, InvalidGeometry, NodeError, NotAnImage
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image

@@ -64,7 +64,7 @@ def test_segments_a_head_and_writes_what_slicer_reads(run, tmp_path):
 def test_registers_applies_and_evaluates(run, tmp_path):
     fixed, moving = blob(tmp_path / "fixed.nii.gz"), blob(tmp_path / "moving.nii.gz", shift_mm=3.0)
     code, out, _ = run("register", fixed, moving, "-o", tmp_path / "t.h5", "--inverse", tmp_path / "inverse.h5",
-                       "--moved", tmp_path / "moved.nii.gz", "--preset", "affine", "--json")
+                       "--moved", tmp_path / "moved.nii.gz", "--preset", "rigid", "--json")
     assert code == 0
     assert "moving" in json.loads(out)["sentence"]
     points = np.array([[0.0, 0.0, 40.0], [-5.0, 10.0, 50.0]])
@@ -89,7 +89,7 @@ def test_preprocesses_in_the_given_order(run, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "says"), [
     (["segment", "missing.nii.gz", "-o", "out.nii.gz"], "missing.nii.gz"),
-    (["segment", "{blob}", "-o", "nowhere/out.nii.gz"], "nowhere"),
+    (["segment", "{blob}", "-o", "nowhere/out.nii.gz"], "folder"),
     (["segment", "{blob}", "-o", "out.docx"], "out.docx"),
     (["segment", "{blob}", "-o", "out.nii.gz", "-m", "no-such-model"], "hippocampus-mr"),
     (["segment", "{blob}", "-o", "out.nii.gz", "--region=1,2,3"], "six numbers"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
-from MedSegRegLib.errors import DamagedFile, DimensionError, InvalidSetting, UnsupportedFile
+from MedSegRegLib.errors import DamagedFile, DimensionError, FileError, InvalidSetting, UnsupportedFile
 from MedSegRegLib.files import read_transform, write_transform
 from MedSegRegLib.geometry import Geometry, flip_ras_lps
 from MedSegRegLib.transform import Affine, Displacement, Transform
@@ -75,7 +76,6 @@ def test_dense_field_agrees_with_simpleitk_at_the_voxels(tmp_path, grid, extensi
 
 
 def test_dense_nifti_field_is_a_float32_vector_field_as_ants_writes_it(tmp_path):
-    nibabel = pytest.importorskip("nibabel")
     write_transform(chain(GRIDS["oblique"]), tmp_path / "t.nii.gz", GRIDS["oblique"])
     header = nibabel.load(tmp_path / "t.nii.gz").header
     assert header.get_data_shape() == (12, 10, 8, 1, 3)
@@ -135,6 +135,33 @@ def test_reads_nested_composites_of_itk_in_their_order(tmp_path):
     sitk.WriteTransform(flat, str(tmp_path / "t.tfm"))
     ras = points_inside(GRIDS["oblique"])
     assert np.abs(read_transform(tmp_path / "t.tfm").map_points(ras) - by_simpleitk(itk, ras)).max() < 1e-9
+
+
+KIND_THAT_SIMPLEITK_WRAPS = """#Insight Transform File V1.0
+#Transform 0
+Transform: {}
+Parameters: {}
+FixedParameters: {}
+"""
+
+
+@pytest.mark.parametrize("kind", ["MatrixOffsetTransformBase_double_3_3", "AffineTransform_float_3_3"])
+def test_reads_linear_kinds_that_other_programs_write(tmp_path, kind):
+    text = KIND_THAT_SIMPLEITK_WRAPS.format(kind, "1 0.25 0 0 1 0 0 0 1 4 5 6", "1 2 3")
+    (tmp_path / "t.txt").write_text(text)
+    ras = points_inside(GRIDS["oblique"])
+    wanted = by_simpleitk(sitk.ReadTransform(str(tmp_path / "t.txt")), ras)
+    assert np.abs(wanted - ras).max() > 1
+    assert np.abs(read_transform(tmp_path / "t.txt").map_points(ras) - wanted).max() < 1e-4
+
+
+def test_kind_that_simpleitk_does_not_know_is_refused(tmp_path):
+    numbers = " ".join(["1 0 0 0 1 0 0 0 1"] + ["1"] * 6)
+    (tmp_path / "t.txt").write_text(
+        KIND_THAT_SIMPLEITK_WRAPS.format("AzimuthElevationToCartesianTransform_double_3_3", numbers, "0 0 0")
+    )
+    with pytest.raises(FileError):
+        read_transform(tmp_path / "t.txt")
 
 
 def bspline():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.register.filters import box_axes, filter_axes, gaussian_axes, resize_axes
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
+
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.register.similarity import image_gradient, prepare_similarity
-from torch.nn import functional
 
 RADIUS = 2
 GRID = Geometry.from_spacing((10, 11, 12))
@@ -110,8 +111,9 @@ def test_a_flat_background_gives_no_force_and_no_infinities():
 
 def test_float32_moments_stay_right_on_images_with_an_offset():
     fixed, moved = smooth_noise(1), 0.6 * smooth_noise(1) + 0.4 * smooth_noise(2)
-    exact = prepare_similarity("lncc", fixed, torch.ones_like(fixed), GRID, RADIUS).match(moved)
-    single = prepare_similarity("lncc", fixed.float(), torch.ones_like(fixed).float(), GRID, RADIUS).match(moved.float())
+    ones = torch.ones_like(fixed)
+    exact = prepare_similarity("lncc", fixed, ones, GRID, RADIUS).match(moved)
+    single = prepare_similarity("lncc", fixed.float(), ones.float(), GRID, RADIUS).match(moved.float())
     assert abs(float(exact.value) - float(single.value)) < 1e-4
     assert float((exact.gradient - single.gradient).abs().max()) < 1e-3 * float(exact.gradient.abs().max())
 

@@ -9,6 +9,8 @@ import typer
 
 from .terminal import findings_data, progress_bar, show_findings, show_result
 
+SCENE = ".mrb"
+
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -35,11 +37,11 @@ def segment(
     as_json: Json = False,
 ) -> None:
     """Segment an image; the result is a .seg.nrrd, .nii.gz, .nrrd or .mha on the image's own grid, or an .mrb scene."""
-    from ..files import read_image, require_writable
+    from ..files import LABEL_EXTENSIONS, read_image, require_writable
     from ..workflows.locate import segment_anywhere
     from .outputs import write_segmentation_result
 
-    require_writable(output, overwrite)
+    require_writable(output, overwrite, (*LABEL_EXTENSIONS, SCENE))
     with progress_bar("segment") as progress:
         source = read_image(image)
         result = segment_anywhere(
@@ -73,7 +75,16 @@ def register(
 
     from ..device import pick_device
     from ..errors import InvalidSetting
-    from ..files import read_image, read_labels, read_transform, require_writable, write_image, write_transform
+    from ..files import (
+        TRANSFORM_EXTENSIONS,
+        VOLUME_EXTENSIONS,
+        read_image,
+        read_labels,
+        read_transform,
+        require_writable,
+        write_image,
+        write_transform,
+    )
     from ..register.run import register as run
     from ..register.settings import PRESETS
     from ..resample import resample_image
@@ -81,9 +92,9 @@ def register(
 
     if preset not in PRESETS:
         raise InvalidSetting(f"The preset is '{preset}'", f"one of {', '.join(PRESETS)}", "choose one of these")
-    for path in (output, inverse, moved):
+    for path, extensions in ((output, (*TRANSFORM_EXTENSIONS, SCENE)), (inverse, TRANSFORM_EXTENSIONS), (moved, VOLUME_EXTENSIONS)):
         if path is not None:
-            require_writable(path, overwrite)
+            require_writable(path, overwrite, extensions)
     with progress_bar("register") as progress:
         fixed_image, moving_image = read_image(fixed), read_image(moving)
         result = run(
@@ -92,7 +103,7 @@ def register(
             moving_mask=read_labels(moving_mask) if moving_mask else None,
             initial=read_transform(initial) if initial else None,
             device=pick_device(device), progress=progress)
-        if output.suffix == ".mrb":
+        if output.suffix == SCENE:
             write_registration_scene(result, fixed_image, moving_image, output)
         else:
             write_transform(result.transform, output, fixed_image.geometry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -54,7 +54,7 @@ def show_findings(findings: Iterable[Finding]) -> None:
         messages.print(f"{prefix}{finding}", style=style, markup=False, highlight=False)
 
 
-def show_result(text: str, data: dict[str, object], as_json: bool) -> None:
+def show_result(text: str, data: Mapping[str, object], as_json: bool) -> None:
     """One JSON object a command for machines, or the text for people, on standard output."""
     if as_json:
         sys.stdout.write(json.dumps(data) + "\n")

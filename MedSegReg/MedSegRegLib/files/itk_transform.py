@@ -59,24 +59,40 @@ def transform_from_itk(transform: sitk.Transform) -> Transform:
     if transform.GetDimension() != 3:
         raise DimensionError(f"The transform has {transform.GetDimension()} dimensions", "3", "choose a 3D transform")
     transform = transform.Downcast()
-    if isinstance(transform, sitk.CompositeTransform):
-        parts = [transform_from_itk(transform.GetNthTransform(n)) for n in range(transform.GetNumberOfTransforms())]
-        return Transform(tuple(itertools.chain.from_iterable(part.stages for part in reversed(parts))))
+    if transform.IsLinear():
+        return Transform((_affine_from_itk(transform),))
     if isinstance(transform, sitk.DisplacementFieldTransform):
         return Transform((displacement_from_itk(transform.GetDisplacementField()),))
     if isinstance(transform, sitk.BSplineTransform):
         return Transform((_dense_from_bspline(transform),))
-    if not transform.IsLinear():
+    parts = _parts(transform)
+    if not parts:
         raise UnsupportedFile(
-            f"The transform is a {transform.GetName()}",
-            "linear, displacement field or B-spline",
+            f"The transform is a {transform.GetName()} of a kind that is not read here",
+            "linear, displacement field, B-spline, or a chain of them",
             "convert it to a displacement field in Slicer",
         )
-    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(axis)) - offset for axis in np.eye(3).tolist()]
+    return Transform(tuple(itertools.chain.from_iterable(transform_from_itk(p).stages for p in reversed(parts))))
+
+
+def _parts(transform: sitk.Transform) -> list[sitk.Transform]:
+    """The members of a composite, in the order they were added; none of an unknown kind.
+
+    SimpleITK wraps a kind that it does not know into a composite of one, whose only member is again such a composite.
+    """
+    if not isinstance(transform, sitk.CompositeTransform):
+        return []
+    parts = [transform.GetNthTransform(n) for n in range(transform.GetNumberOfTransforms())]
+    return [] if len(parts) == 1 and isinstance(parts[0], sitk.CompositeTransform) else parts
+
+
+def _affine_from_itk(linear: sitk.Transform) -> Affine:
+    """The matrix of any linear transform, or of a chain of linear ones, from where it sends four points."""
+    offset = np.array(linear.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = np.array(columns).T, offset
-    return Transform((Affine(flip_world_matrix(matrix)),))
+    matrix[:3, 3] = offset
+    matrix[:3, :3] = np.array([np.array(linear.TransformPoint(axis)) - offset for axis in np.eye(3).tolist()]).T
+    return Affine(flip_world_matrix(matrix))
 
 
 def _dense_from_bspline(bspline: sitk.BSplineTransform) -> Displacement:

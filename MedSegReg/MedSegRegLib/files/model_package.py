@@ -27,7 +27,7 @@ MAX_HEADER_BYTES = 1 << 20  # about 10,000 tensors: parsing the header stays bel
 MAX_JSON_BYTES = 1 << 20
 AGAIN = "install the model again"
 
-Positive = Annotated[float, Field(gt=0)]
+SpacingMm = Annotated[float, Field(ge=0.01, le=50)]
 Side = Annotated[int, Field(ge=1, le=1024)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 
@@ -111,7 +111,7 @@ class ModelSpec(Strict):
     architecture: UNetArchitecture
     channels: tuple[ChannelSpec, ...] = Field(min_length=1, max_length=64)
     labels: tuple[LabelSpec, ...] = Field(min_length=1, max_length=1024)
-    spacing_mm: tuple[Positive, Positive, Positive]
+    spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm]
     intensity: tuple[IntensityStep, ...] = ()
     tile_ijk: tuple[Side, Side, Side]
     tile_overlap: float = Field(0.5, ge=0, lt=1)

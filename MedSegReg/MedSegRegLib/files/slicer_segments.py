@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..errors import DamagedFile, InvalidSetting
-from ..image import Code, Structure
+from ..errors import DamagedFile
+from ..image import Structure
+from ..terminology import coded_structure, terminology_entry
 from .headers.header import EXPORT_AGAIN
 
-CATEGORIES = "Segmentation category and type - DICOM master list"
-ANATOMIC = "Anatomic codes - DICOM master list"
 GOLDEN_RATIO = 0.618033988749895
 
 
@@ -76,56 +75,16 @@ def segments_from_metadata(fields: dict[str, str], name: str) -> list[Segment]:
                 "a label value, a layer and three colour numbers",
                 EXPORT_AGAIN,
             ) from None
-        code, category, modifier = _codes(segment["Tags"])
-        segments.append(
-            Segment(
-                Structure(
-                    value,
-                    segment["Name"] or segment["ID"],
-                    (red, green, blue),
-                    code,
-                    category or Structure.category,
-                    modifier,
-                ),
-                layer,
-            )
-        )
+        structure = coded_structure(value, segment["Name"] or segment["ID"], (red, green, blue), _terminology(segment["Tags"]))
+        segments.append(Segment(structure, layer))
     return segments
 
 
 def _tags(structure: Structure) -> str:
-    status = "Segmentation.Status:inprogress|"
-    if structure.code is None:
-        return status
-    parts = (
-        CATEGORIES,
-        _triple(structure.category),
-        _triple(structure.code),
-        _triple(structure.modifier),
-        ANATOMIC,
-        "^^",
-        "^^",
-    )
-    return f"{status}TerminologyEntry:{'~'.join(parts)}|"
+    entry = terminology_entry(structure)
+    return "Segmentation.Status:inprogress|" + (f"TerminologyEntry:{entry}" if entry else "")
 
 
-def _triple(code: Code | None) -> str:
-    parts = (code.scheme, code.value, code.meaning) if code else ("", "", "")
-    if any(separator in part for part in parts for separator in "~^|\n"):
-        raise InvalidSetting(
-            f"The code is {parts}", "text without ~ ^ | or line breaks", "correct the structure's code"
-        )
-    return "^".join(parts)
-
-
-def _codes(tags: str) -> tuple[Code | None, Code | None, Code | None]:
-    """(type, category, modifier) of the TerminologyEntry tag."""
-    entries = dict(part.partition(":")[::2] for part in tags.split("|"))
-    parts = entries.get("TerminologyEntry", "").split("~")
-    category, code, modifier = (_code(part) for part in (*parts[1:4], "", "", "")[:3])
-    return code, category, modifier
-
-
-def _code(triple: str) -> Code | None:
-    parts = triple.split("^")
-    return Code(*parts) if len(parts) == 3 and parts[1] else None
+def _terminology(tags: str) -> str:
+    """The value of the TerminologyEntry tag; empty without one."""
+    return dict(part.partition(":")[::2] for part in tags.split("|")).get("TerminologyEntry", "")

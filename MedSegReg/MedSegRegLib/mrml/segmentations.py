@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
-
-import slicer
 
 from ..errors import InputError, NodeError
 from ..files.slicer_segments import generic_structure
@@ -17,7 +16,7 @@ from ..geometry import Geometry
 from ..image import Labels, Structure
 from ..resample import resample_labels
 from .guards import require_node
-from .terminology import coded_structure, terminology_entry
+from ..terminology import coded_structure, terminology_entry
 from .volumes import geometry_of_extent, vtk_image, world_matrix
 
 BINARY_LABELMAP = "Binary labelmap"

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import slicer
 import torch
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-
-import slicer
 
 from ..errors import InputError
 from ..geometry import Geometry

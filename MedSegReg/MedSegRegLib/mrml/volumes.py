@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
-
-import slicer
 
 from ..errors import ComponentCount, InputError
 from ..files.slicer_segments import generic_structure

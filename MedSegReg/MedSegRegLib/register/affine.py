@@ -31,12 +31,14 @@ class PairMatch:
         value: similarity, larger is better; -inf without overlap.
         overlap: fraction of the fixed weight that lies inside the moving image.
         match, moved: per voxel, for the next step.
+        finished: the moved image is the fixed one.
     """
 
     value: float
     overlap: float
     match: Match
     moved: torch.Tensor
+    finished: bool
 
 
 def evaluate_pair(pair: Pair, matrix: np.ndarray, similarity: SimilarityName,
@@ -47,7 +49,8 @@ def evaluate_pair(pair: Pair, matrix: np.ndarray, similarity: SimilarityName,
     overlap = float(weight.sum() / pair.fixed.weight.sum())
     measure = prepare_similarity(similarity, pair.fixed.intensity, weight, pair.fixed.geometry, LINEAR_WINDOW_RADIUS)
     match = measure.match(moved)
-    return PairMatch(float(match.value) if overlap > LEAST_OVERLAP else -np.inf, overlap, match, moved)
+    value = float(match.value) if overlap > LEAST_OVERLAP else -np.inf
+    return PairMatch(value, overlap, match, moved, overlap > LEAST_OVERLAP and pair.is_matched(moved, weight))
 
 
 def optimise_linear(pair: Pair, start: np.ndarray, model: LinearModel, similarity: SimilarityName, *,
@@ -65,6 +68,8 @@ def optimise_linear(pair: Pair, start: np.ndarray, model: LinearModel, similarit
         if np.isnan(best.value):
             raise Diverged("The similarity became NaN in the linear stage", "a finite similarity",
                            "check the intensities of both images, or give an initial transform")
+        if best.finished:
+            break
         slope, curvature = _normal_equations(pair, best, generators)
         while damping < DAMPING_THAT_ENDS:
             step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature) + 1e-12), slope)

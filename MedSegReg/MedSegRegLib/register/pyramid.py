@@ -15,6 +15,7 @@ from .filters import filter_axes, resize_axes
 
 FEWEST_VOXELS = 6
 SMALLEST_WEIGHT = 1e-3
+EQUAL_INTENSITY = 1e-5
 RANGE_PERCENTILES = (0.001, 0.999)
 VOXELS_FOR_PERCENTILES = 1_000_000
 
@@ -42,21 +43,21 @@ class Study:
         wanted = np.maximum(own, np.minimum(spacing_mm, own * size / FEWEST_VOXELS))
         target = self.geometry.with_spacing((float(wanted[0]), float(wanted[1]), float(wanted[2])))
         axes = resize_axes(self.geometry, target, self.intensity, smooth=True)
-        weighted, weight, plain = filter_axes(torch.stack((self.intensity * self.weight, self.weight, self.intensity)), axes)
+        volumes = torch.stack((self.intensity * self.weight, self.weight, self.intensity))
+        weighted, weight, plain = filter_axes(volumes, axes)
         return Study(torch.where(weight > SMALLEST_WEIGHT, weighted / weight, plain), weight, target)
 
 
 def prepare_study(image: Image, mask: Labels | None, device: torch.device) -> Study:
-    """Intensities scaled to 0..1 between the 0.1 and 99.9 percentiles; the weight is 1 where the mask is not 0."""
+    """Intensities scaled to 0..1 between the 0.1 and 99.9 percentiles inside the mask, whose weight is 1; 0 elsewhere."""
     intensity = image.tensor[0].to(device)
-    step = max(1, intensity.numel() // VOXELS_FOR_PERCENTILES)
-    low, high = torch.quantile(intensity.flatten()[::step], intensity.new_tensor(RANGE_PERCENTILES))
+    weight = torch.ones_like(intensity) if mask is None else (mask.tensor > 0).to(intensity)
+    counted = intensity.flatten() if mask is None else intensity[weight > 0]
+    step = max(1, counted.numel() // VOXELS_FOR_PERCENTILES)
+    low, high = torch.quantile(counted[::step], intensity.new_tensor(RANGE_PERCENTILES))
     if high <= low:
         low, high = intensity.min(), intensity.max()
-    intensity = ((intensity - low) / (high - low)).clamp_(0, 1)
-    if mask is None:
-        return Study(intensity, torch.ones_like(intensity), image.geometry)
-    return Study(intensity, (mask.tensor > 0).to(intensity), image.geometry)
+    return Study(((intensity - low) / (high - low)).clamp_(0, 1), weight, image.geometry)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,10 @@ class Pair:
     def moved(self, moving_voxels: torch.Tensor) -> torch.Tensor:
         """Moving intensities at these places, [K, J, I]; the border is repeated outside."""
         return sample_linear(self.moving.intensity[None], moving_voxels)[0]
+
+    def is_matched(self, moved: torch.Tensor, weight: torch.Tensor) -> bool:
+        """True when the moved image is the fixed one, voxel by voxel: nothing is left to do."""
+        return bool(((moved - self.fixed.intensity) * weight).abs().max() < EQUAL_INTENSITY)
 
     def weight(self, moving_voxels: torch.Tensor) -> torch.Tensor:
         """What counts on both sides, [K, J, I]: fixed weight times moving weight, 0 outside the moving image."""

@@ -136,7 +136,7 @@ def _register_linear(studies: tuple[Study, Study], settings: RegistrationSetting
     steps = LINEAR_STEPS[settings.linear]
     if start is None:
         progress.update(0.0, "looking for a start")
-        start = find_start(pairs[0], settings.linear_similarity, progress)[0] if steps else np.eye(4)
+        start = find_start(pairs[0], settings.linear_similarity, progress).matrix if steps else np.eye(4)
     matrix = start
     for number, pair in enumerate(pairs):
         for model in steps if number == 0 else steps[-1:]:

@@ -140,9 +140,9 @@ class MutualInformation:
     def _count(self, cell: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         counts = torch.zeros(BINS * BINS, dtype=torch.float64, device=cell.device)
         for step, of_fixed in ((0, 1 - self._share), (BINS, self._share)):
-            for more, of_both in ((0, of_fixed * (1 - share)), (1, of_fixed * share)):
-                counts += torch.bincount((cell + step + more).flatten(), (self._weight * of_both).flatten().double(),
-                                         minlength=BINS * BINS)
+            for more, of_moved in ((0, 1 - share), (1, share)):
+                parts = (self._weight * of_fixed * of_moved).flatten().double()
+                counts += torch.bincount((cell + step + more).flatten(), parts, minlength=BINS * BINS)
         return counts.reshape(BINS, BINS)
 
 

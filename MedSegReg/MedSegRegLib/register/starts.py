@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,57 +17,68 @@ from .settings import SimilarityName
 
 TRIED_FURTHER = 3
 SEARCH_ITERATIONS = 10
-PREFERENCE = 1e-6
 FAIR_OVERLAP = 0.5
+TRUST_IN_HEADERS, TRUST_IN_AXES = 1.0, 0.85
+PREFERENCE = 1e-6
 
 
-def find_start(pair: Pair, similarity: SimilarityName, progress: Progress) -> tuple[np.ndarray, str]:
-    """The best start for a pair at its coarsest scale.
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A guess: its name, its 4x4 matrix (fixed RAS to moving RAS) and how far it is trusted, 0..1.
 
-    Returns:
-        (4x4 matrix, fixed RAS to moving RAS; its name). The identity wins ties.
+    Orientations in headers are nearly always right, and a head turned upside down can look much like a head: a guess
+    that turns the image must be clearly better.
+    """
+
+    name: str
+    matrix: np.ndarray
+    trust: float = TRUST_IN_HEADERS
+
+    def score(self, match: PairMatch) -> float:
+        """What starts are compared by: similarity, less for little overlap and little trust."""
+        return match.value * self.trust * min(1.0, match.overlap / FAIR_OVERLAP)
+
+
+def find_start(pair: Pair, similarity: SimilarityName, progress: Progress) -> Start:
+    """The best start for a pair at its coarsest scale; the earlier one in ``start_candidates`` wins ties.
 
     Raises:
         NoOverlap: no guess brings the images, inside their masks, together.
     """
-    tried = [(name, matrix, evaluate_pair(pair, matrix, similarity)) for name, matrix in start_candidates(pair)]
-    tried = [one for one in tried if one[2].overlap > LEAST_OVERLAP]
+    tried = [(start, evaluate_pair(pair, start.matrix, similarity)) for start in start_candidates(pair)]
+    tried = [(start, match) for start, match in tried if match.overlap > LEAST_OVERLAP]
     if not tried:
-        raise NoOverlap("Fixed and moving share no space under any start (identity, centres, moments)",
+        raise NoOverlap("Fixed and moving share no space under any start (identity, centres, principal axes)",
                         "a common region of at least 1 %", "check that the masks cover the same anatomy in both images")
-    first = sorted(tried, key=lambda one: -_score(one[2]))[:TRIED_FURTHER]
-    searched = [(name, *optimise_linear(pair, matrix, "rigid", similarity,
-                                        iterations=SEARCH_ITERATIONS, progress=progress))
-                for name, matrix, _ in sorted(first, key=lambda one: one[0] != "identity")]
-    name, matrix, best = searched[0]
-    for other_name, other_matrix, other in searched[1:]:
-        if _score(other) > _score(best) + PREFERENCE:
-            name, matrix, best = other_name, other_matrix, other
-    return (next(m for n, m, _ in tried if n == name), name) if name == "identity" else (matrix, name)
+    ranked = sorted(range(len(tried)), key=lambda n: -tried[n][0].score(tried[n][1]))
+    best, best_score = tried[0][0], -np.inf
+    for start in (tried[n][0] for n in sorted(ranked[:TRIED_FURTHER])):
+        matrix, match = optimise_linear(pair, start.matrix, "rigid", similarity,
+                                        iterations=SEARCH_ITERATIONS, progress=progress)
+        if start.score(match) > best_score + PREFERENCE:
+            best, best_score = replace(start, matrix=matrix), start.score(match)
+    return best
 
 
-def start_candidates(pair: Pair) -> list[tuple[str, np.ndarray]]:
-    """Named 4x4 guesses: identity, centres of the fields of view, centres of mass, principal axes (4 ways)."""
+def start_candidates(pair: Pair) -> list[Start]:
+    """Identity, centres of the fields of view, centres of mass, principal axes of the intensities (4 ways)."""
     fixed, moving = pair.fixed, pair.moving
     fixed_mass, fixed_axes = _moments(fixed)
     moving_mass, moving_axes = _moments(moving)
     candidates = [
-        ("identity", np.eye(4)),
-        ("centres of the fields of view", translation(moving.geometry.centre_ras - fixed.geometry.centre_ras)),
-        ("centres of mass", translation(moving_mass - fixed_mass)),
+        Start("identity", np.eye(4)),
+        Start("centres of the fields of view", translation(moving.geometry.centre_ras - fixed.geometry.centre_ras)),
+        Start("centres of mass", translation(moving_mass - fixed_mass)),
     ]
     for signs in itertools.product((1, -1), repeat=2):
         axes = moving_axes * np.array([*signs, 1.0])
         if np.linalg.det(axes @ fixed_axes.T) < 0:
             axes = axes * np.array([1.0, 1.0, -1.0])
-        matrix = np.eye(4)
-        matrix[:3, :3] = axes @ fixed_axes.T
-        candidates.append(("principal axes", translation(moving_mass) @ matrix @ translation(-fixed_mass)))
+        turn = np.eye(4)
+        turn[:3, :3] = axes @ fixed_axes.T
+        matrix = translation(moving_mass) @ turn @ translation(-fixed_mass)
+        candidates.append(Start("principal axes", matrix, TRUST_IN_AXES))
     return candidates
-
-
-def _score(match: PairMatch) -> float:
-    return match.value * min(1.0, match.overlap / FAIR_OVERLAP)
 
 
 def _moments(study: Study) -> tuple[np.ndarray, np.ndarray]:

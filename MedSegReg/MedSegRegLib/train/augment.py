@@ -19,7 +19,7 @@ from ..sampling import map_affine, sample_linear, sample_nearest, voxel_coordina
 class Augmentation(BaseModel):
     """How strong and how often; probabilities are per example. ``mirror_axes``: 0, 1, 2 for i, j, k."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rotation_degrees: float = Field(15.0, ge=0, le=180)
     scale: float = Field(0.15, ge=0, lt=1)

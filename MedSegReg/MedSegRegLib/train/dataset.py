@@ -66,7 +66,9 @@ def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     Raises:
         DatasetError: folder missing, two files of one name, or files without a partner; all are listed.
     """
-    if first.is_file() and second.is_file():
+    if first.is_file():
+        if not second.is_file():
+            raise DatasetError(f"'{first}' is a file, '{second}' is not", "two files or two folders", "check the paths")
         return [(first.name, first, second)]
     ones, others = _named_files(first), _named_files(second)
     alone = sorted(ones.keys() ^ others.keys())

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ..errors import InvalidSetting
 from ..files import read_image, read_labels
 from ..files.model_package import ChannelSpec, LabelSpec, ModelSpec, UNetArchitecture
-from ..preprocess import CtWindow, Step, ZScore
+from ..preprocess import CtWindow, ZScore
 from .dataset import find_cases
 from .settings import TrainingSettings
 
@@ -40,7 +40,7 @@ def propose_settings(data: Path, name: str) -> TrainingSettings:
         extents.append(np.multiply(image.geometry.size_ijk, image.geometry.spacing_mm))
         lowest.append(float(image.tensor.min()))
     is_ct = float(np.median(lowest)) < AIR_HU
-    steps: tuple[Step, ...] = (CtWindow() if is_ct else ZScore(),)
+    step = CtWindow() if is_ct else ZScore()
     spacing = np.median(spacings, axis=0)
     architecture = UNetArchitecture()
     size = np.median(extents, axis=0) / spacing
@@ -53,7 +53,7 @@ def propose_settings(data: Path, name: str) -> TrainingSettings:
             channels=(ChannelSpec(name="image", modality="CT" if is_ct else "any"),),
             labels=tuple(LabelSpec(value=n, name=f"label {n}", color=COLORS[n % len(COLORS)])
                          for n in range(1, max(values) + 1)),
-            spacing_mm=tuple(spacing.tolist()), intensity=steps, tile_ijk=tuple(tile.tolist()), licence="not stated",
+            spacing_mm=tuple(spacing.tolist()), intensity=(step,), tile_ijk=tuple(tile.tolist()), licence="not stated",
             training={"data": data.resolve().name},
         )
     except ValidationError as error:

@@ -20,7 +20,7 @@ class TrainingSettings(BaseModel):
         seed: decides the split, the initial weights and all randomness.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: ModelSpec
     epochs: int = Field(60, ge=1)

@@ -1,4 +1,4 @@
-"""Coded meaning of a structure <-> the string that Slicer keeps it in: used when segmentations are written and read.
+"""Coded meaning of a structure <-> the string that Slicer keeps it in: in scenes and in .seg.nrrd files alike.
 
 Slicer's format is ``context~category~type~modifier~anatomic context~region~region modifier|`` where each code is
 ``scheme^value^meaning`` (vtkSlicerTerminologiesModuleLogic::SerializeTerminologyEntry).
@@ -6,12 +6,12 @@ Slicer's format is ``context~category~type~modifier~anatomic context~region~regi
 
 from __future__ import annotations
 
-from ..errors import InputError
-from ..image import Code, Structure
+from .errors import InputError
+from .image import Code, Structure
 
-CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+CONTEXT = "Segmentation category and type - DICOM master list"
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
-SEPARATORS = "^~|"
+SEPARATORS = "^~|\n"
 UNSPECIFIED = Code("SCT", "85756007", "Tissue")  # what Slicer gives a segment that nobody coded
 
 
@@ -48,7 +48,7 @@ def _code_string(code: Code | None) -> str:
         return "^^"
     parts = (code.scheme, code.value, code.meaning)
     if any(separator in part for part in parts for separator in SEPARATORS):
-        raise InputError(f"The code {parts} contains one of {' '.join(SEPARATORS)}", "a code without these signs",
+        raise InputError(f"The code {parts} contains one of ^ ~ | or a line break", "a code without these signs",
                          "correct the code in the model's label list")
     return "^".join(parts)
 
