@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,14 @@ def test_a_reoriented_volume_gets_the_same_labels_at_the_same_places(order, flip
     points = voxels_ras(an_image.geometry)
     upright, turned = segment(an_image, a_model), segment(reoriented(an_image, order, flips), a_model)
     np.testing.assert_array_equal(labels_at(turned, points), labels_at(upright, points))
+
+
+def test_the_network_sees_tiles_of_the_models_size(a_model, an_image):
+    seen = []
+    a_model.network.register_forward_pre_hook(lambda network, inputs: seen.append(tuple(inputs[0].shape)))
+    spec = a_model.spec.model_copy(update={"tile_ijk": (8, 12, 16)})
+    segment(an_image, replace(a_model, spec=spec))
+    assert set(seen) == {(1, 1, 16, 12, 8)}
 
 
 def test_the_largest_component_is_kept_if_asked(a_model, an_image):

@@ -90,6 +90,21 @@ def test_the_seed_decides_the_weights_and_the_callers_random_state_is_kept(some_
     assert not torch.equal(*(weights["decoder.seg_layers.0.weight"] for weights in trained[1:]))
 
 
+def test_every_epoch_draws_other_patches(some_examples, tmp_path, monkeypatch):
+    from MedSegRegLib.train import loop  # noqa: PLC0415
+
+    real, patches = loop.augment, []
+
+    def record(*arguments):
+        patches.append(real(*arguments))
+        return patches[-1]
+
+    monkeypatch.setattr(loop, "augment", record)
+    train_network(*some_examples, small_settings(epochs=2), tmp_path)
+    sums = [float(image.double().abs().sum()) for image, _ in patches]
+    assert len(set(sums)) == len(sums) == 8
+
+
 def test_the_best_epoch_is_returned_and_not_the_last(some_examples, tmp_path):
     settings = small_settings(epochs=4, learning_rate=0.05)
     best, history = train_network(*some_examples, settings, tmp_path)

@@ -93,8 +93,14 @@ def _facts(device: torch.device, seconds: dict[str, float], result: Registration
     voxel_ml = labels.geometry.voxel_volume_mm3 / 1000
     for structure in labels.structures:
         table.add_row(f"subject, {structure.name}", f"{float((labels.tensor == structure.value).sum()) * voxel_ml:.2f} ml")
+    quality = result.quality
     table.add_section()
     table.add_row("registration", result.sentence)
+    table.add_row(f"similarity ({quality.similarity}), before and after", f"{quality.before or 0:.3f}, {quality.after:.3f}")
+    if quality.folding is not None:
+        table.add_row("folded voxels", f"{quality.folding.voxels_any_corner}")
+    inverse = quality.inverse_consistency
+    table.add_row("inverse error, mean and 99th percentile", f"{inverse.mean_mm:.3f} mm, {inverse.p99_mm:.3f} mm")
     return table
 
 

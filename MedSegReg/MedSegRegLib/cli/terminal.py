@@ -18,7 +18,9 @@ from ..report import Finding, Level
 EXIT_REFUSED = 3
 EXIT_CANCELLED = 130
 
-screen = Console()
+WIDTH_WITHOUT_TERMINAL = 120
+
+screen = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
 messages = Console(stderr=True)
 
 

@@ -1,1 +1,1 @@
-"""Fixed and moving image to a transform and its inverse: pyramid, starts, affine, deformable, quality; ``run`` joins."""
+"""Fixed and moving image to a transform and its inverse: pyramid, starts, affine, deformable; ``run`` joins them."""

@@ -49,7 +49,7 @@ class Study:
 
 
 def prepare_study(image: Image, mask: Labels | None, device: torch.device) -> Study:
-    """Intensities scaled to 0..1 between the 0.1 and 99.9 percentiles inside the mask, whose weight is 1; 0 elsewhere."""
+    """Intensities scaled to 0..1 between the 0.1 and 99.9 percentiles in the mask; its weight is 1, 0 elsewhere."""
     intensity = image.tensor[0].to(device)
     weight = torch.ones_like(intensity) if mask is None else (mask.tensor > 0).to(intensity)
     counted = intensity.flatten() if mask is None else intensity[weight > 0]

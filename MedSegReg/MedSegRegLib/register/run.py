@@ -86,6 +86,9 @@ def register(fixed: Image, moving: Image, settings: RegistrationSettings | None 
     settings, device = settings or RegistrationSettings(), torch.device(device)
     findings = _check_inputs(fixed, moving, fixed_mask, moving_mask)
     start = _linear_part(initial)
+    if device.type == "mps":
+        device = torch.device("cpu")
+        findings.append(Finding.info("Registered on the CPU: Apple's MPS has no float64, which histograms need"))
     studies = prepare_study(fixed, fixed_mask, device), prepare_study(moving, moving_mask, device)
 
     linear_share = LINEAR_SHARE if settings.deformable else LEVELS_SHARE

@@ -109,9 +109,10 @@ class LocalCorrelation:
 class MutualInformation:
     """Global mutual information in nats (Viola 1997, Mattes 2003) of 32 x 32 bins.
 
-    Voxels are shared bilinearly between the bins of both images; the Parzen window is then a small Gaussian on the joint
-    histogram, so its cost does not depend on the image. The gradient is the difference of neighbouring entries of
-    ``log p(f, m) / p(m)``; the curvature is its mean square (the Fisher information).
+    Voxels are shared linearly between neighbouring bins of both images, alike, so that an image has no better match
+    than itself. The Parzen window is then a small Gaussian on the joint histogram: its cost does not depend on the
+    image. The gradient is the difference of neighbouring entries of ``log p(f, m) / p(m)``; the curvature is its mean
+    square (the Fisher information).
     """
 
     def __init__(self, fixed: torch.Tensor, weight: torch.Tensor) -> None:
