@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import slicer
 import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -19,8 +20,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
-import slicer
 
 LIBRARY = Path(__file__).parent / "MedSegRegLib"
 
@@ -58,7 +57,11 @@ def registerSampleData():
         path = LIBRARY / "samples" / fileName
         if path.is_file():
             SampleData.SampleDataLogic.registerCustomSampleDataSource(
-                category="MedSegReg", sampleName=name, uris=path.as_uri(), fileNames=fileName, nodeNames=name,
+                category="MedSegReg",
+                sampleName=name,
+                uris=path.as_uri(),
+                fileNames=fileName,
+                nodeNames=name,
                 checksums=f"SHA256:{slicer.util.computeChecksum('SHA256', str(path))}",
                 thumbnailFileName=str(LIBRARY.parent / "Resources" / "Icons" / f"{name}.png"),
             )
@@ -177,8 +180,13 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
 
         image = image_from_node(volumeNode)
         result = segment_anywhere(image, modelName, device=device, progress=progress or SILENT)
-        node = write_segmentation(result.labels, volumeNode.GetScene(), name=f"{image.name} {modelName}",
-                                  reference=volumeNode, node=outputSegmentationNode)
+        node = write_segmentation(
+            result.labels,
+            volumeNode.GetScene(),
+            name=f"{image.name} {modelName}",
+            reference=volumeNode,
+            node=outputSegmentationNode,
+        )
         write_provenance(node, {**result.provenance, "input": image.name, "warnings": _warnings(result.findings)})
         return node
 
@@ -213,8 +221,13 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         result = register(fixed, moving, settings, device=chosen, progress=progress or SILENT)
         quality = {**asdict(result.quality), "sentence": result.sentence, "warnings": _warnings(result.findings)}
         provenance = {
-            "fixed": fixed.name, "moving": moving.name, "settings": settings.model_dump(mode="json"),
-            "seconds": result.seconds, "device": describe_device(chosen).message, "medsegreg": __version__, **quality,
+            "fixed": fixed.name,
+            "moving": moving.name,
+            "settings": settings.model_dump(mode="json"),
+            "seconds": result.seconds,
+            "device": describe_device(chosen).message,
+            "medsegreg": __version__,
+            **quality,
         }
         transformNode = write_transform(result.transform, fixedNode.GetScene(), f"{moving.name} to {fixed.name}")
         inverseNode = write_transform(result.inverse, fixedNode.GetScene(), f"{fixed.name} to {moving.name}")

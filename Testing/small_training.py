@@ -22,10 +22,17 @@ from MedSegRegLib.train.settings import TrainingSettings
 def small_spec(label_count: int = 1, **changes: Any) -> ModelSpec:
     """A valid description of a network of a few thousand weights."""
     content: dict[str, Any] = {
-        "name": "balls", "title": "Balls", "version": "1.0.0", "description": "Bright balls in noise.",
-        "architecture": UNetArchitecture(features=(4, 8), blocks_per_stage=1), "channels": (ChannelSpec(name="T1"),),
+        "name": "balls",
+        "title": "Balls",
+        "version": "1.0.0",
+        "description": "Bright balls in noise.",
+        "architecture": UNetArchitecture(features=(4, 8), blocks_per_stage=1),
+        "channels": (ChannelSpec(name="T1"),),
         "labels": tuple(LabelSpec(value=n, name=f"ball {n}") for n in range(1, label_count + 1)),
-        "spacing_mm": (1.0, 1.0, 1.0), "intensity": (ZScore(),), "tile_ijk": (16, 16, 16), "licence": "CC0-1.0",
+        "spacing_mm": (1.0, 1.0, 1.0),
+        "intensity": (ZScore(),),
+        "tile_ijk": (16, 16, 16),
+        "licence": "CC0-1.0",
         "training": {"data": "synthetic"},
     }
     return ModelSpec.model_validate({**content, **changes})
@@ -43,9 +50,18 @@ def write_random_model(folder: Path, spec: ModelSpec, seed: int = 0) -> Path:
 
 
 def small_settings(**changes: Any) -> TrainingSettings:
-    return TrainingSettings.model_validate({
-        "model": small_spec(), "epochs": 3, "learning_rate": 5e-3, "validation": 0.2, "test": 0.2, "seed": 3,
-        "augmentation": Augmentation(mirror_axes=(0,)), **changes})
+    return TrainingSettings.model_validate(
+        {
+            "model": small_spec(),
+            "epochs": 3,
+            "learning_rate": 5e-3,
+            "validation": 0.2,
+            "test": 0.2,
+            "seed": 3,
+            "augmentation": Augmentation(mirror_axes=(0,)),
+            **changes,
+        }
+    )
 
 
 def ball(seed: int, side: int = 24) -> tuple[np.ndarray, np.ndarray]:

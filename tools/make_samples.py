@@ -32,14 +32,18 @@ def make_head(source: str, name: str, box_ras: tuple[tuple[int, ...], tuple[int,
 
 def make_mask(source: str, name: str, box_ras: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     """The mask on the same grid, widened so that it holds the border of the brain."""
-    mask = sitk.Resample(sitk.ReadImage(source, sitk.sitkUInt8), make_grid(box_ras), sitk.Transform(), sitk.sitkNearestNeighbor)
+    mask = sitk.Resample(
+        sitk.ReadImage(source, sitk.sitkUInt8), make_grid(box_ras), sitk.Transform(), sitk.sitkNearestNeighbor
+    )
     save(sitk.GetArrayFromImage(sitk.BinaryDilate(mask > 0, [MARGIN_VOXELS] * 3)), name, box_ras)
 
 
 def make_grid(box_ras: tuple[tuple[int, ...], tuple[int, ...]]) -> sitk.Image:
     """An empty image over the box, axes R-A-S."""
     low, high = box_ras
-    grid = sitk.Image([round((stop - start) / SPACING_MM) for start, stop in zip(low, high, strict=True)], sitk.sitkFloat32)
+    grid = sitk.Image(
+        [round((stop - start) / SPACING_MM) for start, stop in zip(low, high, strict=True)], sitk.sitkFloat32
+    )
     grid.SetSpacing([SPACING_MM] * 3)
     grid.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
     grid.SetOrigin((-low[0], -low[1], low[2]))

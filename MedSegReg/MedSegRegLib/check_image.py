@@ -113,8 +113,11 @@ def check_same_grid(a: Geometry, b: Geometry, what: str) -> None:
         what: names both in the message, e.g. "mask and image".
     """
     if not a.same_grid(b):
-        raise GeometryMismatch(f"The grids of {what} differ: {_describe(a)} against {_describe(b)}",
-                               "the same voxels at the same places", "resample one onto the grid of the other")
+        raise GeometryMismatch(
+            f"The grids of {what} differ: {_describe(a)} against {_describe(b)}",
+            "the same voxels at the same places",
+            "resample one onto the grid of the other",
+        )
 
 
 def check_mask(mask: Labels, image: Image) -> None:
@@ -126,8 +129,9 @@ def check_mask(mask: Labels, image: Image) -> None:
     """
     check_same_grid(mask.geometry, image.geometry, "mask and image")
     if not mask.tensor.any():
-        raise EmptyVolume("No voxel of the mask is set", "at least one voxel above 0",
-                          "draw the mask again, or work without a mask")
+        raise EmptyVolume(
+            "No voxel of the mask is set", "at least one voxel above 0", "draw the mask again, or work without a mask"
+        )
 
 
 def measure_intensities(tensor: torch.Tensor) -> Intensities:
@@ -152,10 +156,17 @@ def _replace_nonfinite(image: Image) -> Image:
     seen = measure_intensities(image.tensor)
     if seen.nonfinite == 0 or not np.isfinite(seen.lowest).all():
         return image
-    tensor = torch.stack([torch.nan_to_num(channel, nan=low, posinf=low, neginf=low)
-                          for channel, low in zip(image.tensor, seen.lowest, strict=True)])
-    note = Finding.warn(f"{seen.nonfinite} of {seen.total} voxels are NaN or infinite and were replaced by the minimum "
-                        f"({', '.join(f'{low:g}' for low in seen.lowest)})", "Check the result near these voxels.")
+    tensor = torch.stack(
+        [
+            torch.nan_to_num(channel, nan=low, posinf=low, neginf=low)
+            for channel, low in zip(image.tensor, seen.lowest, strict=True)
+        ]
+    )
+    note = Finding.warn(
+        f"{seen.nonfinite} of {seen.total} voxels are NaN or infinite and were replaced by the minimum "
+        f"({', '.join(f'{low:g}' for low in seen.lowest)})",
+        "Check the result near these voxels.",
+    )
     return replace(image, tensor=tensor, findings=(*image.findings, note))
 
 
@@ -163,46 +174,66 @@ def _check_channels(image: Image, need: Need, seen: Intensities) -> Finding | No
     count = image.tensor.shape[0]
     if count == need.channels or (need.channels is None and count > 0):
         return None
-    return Finding.refuse(ComponentCount(
-        f"The image has {count} channels", "at least 1" if need.channels is None else str(need.channels),
-        "choose one frame or one component, or combine the images that the model was trained on"))
+    return Finding.refuse(
+        ComponentCount(
+            f"The image has {count} channels",
+            "at least 1" if need.channels is None else str(need.channels),
+            "choose one frame or one component, or combine the images that the model was trained on",
+        )
+    )
 
 
 def _check_size(image: Image, need: Need, seen: Intensities) -> Finding | None:
     size = image.geometry.size_ijk
     if sorted(size)[1] >= need.minimum_size:
         return None
-    return Finding.refuse(TooFewVoxels(
-        f"The image has {_times(size)} voxels, too few to {need.purpose}",
-        f"{need.minimum_size} or more along two axes", "choose the whole image rather than this crop"))
+    return Finding.refuse(
+        TooFewVoxels(
+            f"The image has {_times(size)} voxels, too few to {need.purpose}",
+            f"{need.minimum_size} or more along two axes",
+            "choose the whole image rather than this crop",
+        )
+    )
 
 
 def _check_slices(image: Image, need: Need, seen: Intensities) -> Finding | None:
     size = image.geometry.size_ijk
     if need.allow_single_slice or min(size) > 1:
         return None
-    return Finding.refuse(TooFewVoxels(
-        f"The image has {_times(size)} voxels: one slice, and a volume is needed to {need.purpose}",
-        "2 or more slices", "choose a volume, or a 2D method"))
+    return Finding.refuse(
+        TooFewVoxels(
+            f"The image has {_times(size)} voxels: one slice, and a volume is needed to {need.purpose}",
+            "2 or more slices",
+            "choose a volume, or a 2D method",
+        )
+    )
 
 
 def _check_memory(image: Image, need: Need, seen: Intensities) -> Finding | None:
     available = None if need.bytes_needed is None else free_host_bytes()
     if need.bytes_needed is None or available is None or need.bytes_needed <= available:
         return None
-    return Finding.refuse(TooLarge(
-        f"To {need.purpose} {_times(image.geometry.size_ijk)} voxels takes {_gib(need.bytes_needed)} of memory, "
-        f"and {_gib(available)} are free", f"at most {_gib(available)}",
-        "crop the image, resample it to larger voxels, or close other programs"))
+    return Finding.refuse(
+        TooLarge(
+            f"To {need.purpose} {_times(image.geometry.size_ijk)} voxels takes {_gib(need.bytes_needed)} of memory, "
+            f"and {_gib(available)} are free",
+            f"at most {_gib(available)}",
+            "crop the image, resample it to larger voxels, or close other programs",
+        )
+    )
 
 
 def _check_spacing(image: Image, need: Need, seen: Intensities) -> Finding | None:
     spacing, (low, high) = image.geometry.spacing_mm, SPACING_RANGE_MM
     if low <= min(spacing) and max(spacing) <= high:
         return None
-    return Finding.refuse(SpacingOutOfRange(
-        f"The voxels are {_times(spacing)} mm: wrong units?", f"{low:g} to {high:g} mm",
-        "set the spacing in millimetres (micrometres and metres are the usual mistakes)"))
+    return Finding.refuse(
+        SpacingOutOfRange(
+            f"The voxels are {_times(spacing)} mm: wrong units?",
+            f"{low:g} to {high:g} mm",
+            "set the spacing in millimetres (micrometres and metres are the usual mistakes)",
+        )
+    )
 
 
 def _check_anisotropy(image: Image, need: Need, seen: Intensities) -> Finding | None:
@@ -212,7 +243,8 @@ def _check_anisotropy(image: Image, need: Need, seen: Intensities) -> Finding | 
     ratio = max(spacing) / min(spacing)
     return Finding.warn(
         f"The voxels are {_times(image.geometry.spacing_mm)} mm: {ratio:.0f} times longer than wide",
-        "Expect coarse results along the long side; use a scan with thinner slices if there is one.")
+        "Expect coarse results along the long side; use a scan with thinner slices if there is one.",
+    )
 
 
 def _check_shear(image: Image, need: Need, seen: Intensities) -> Finding | None:
@@ -220,17 +252,23 @@ def _check_shear(image: Image, need: Need, seen: Intensities) -> Finding | None:
         return None
     cosines = image.geometry.directions.T @ image.geometry.directions - np.eye(3)
     angle = np.degrees(np.arccos(min(1.0, float(np.abs(cosines).max()))))
-    return Finding.warn(f"The voxel axes are not at right angles (smallest angle {angle:.1f} degrees)",
-                        "The true grid is used; check that the tilt in the header is real (CT gantry tilt).")
+    return Finding.warn(
+        f"The voxel axes are not at right angles (smallest angle {angle:.1f} degrees)",
+        "The true grid is used; check that the tilt in the header is real (CT gantry tilt).",
+    )
 
 
 def _check_finite(image: Image, need: Need, seen: Intensities) -> Finding | None:
     if seen.nonfinite == 0:
         return None
     hopeless = np.isinf(seen.lowest).any()
-    return Finding.refuse(NonFiniteVoxels(
-        f"{seen.nonfinite} of {seen.total} voxels are NaN or infinite", "finite intensities",
-        "export the image again" if hopeless else "export the image again, or replace them by the minimum"))
+    return Finding.refuse(
+        NonFiniteVoxels(
+            f"{seen.nonfinite} of {seen.total} voxels are NaN or infinite",
+            "finite intensities",
+            "export the image again" if hopeless else "export the image again, or replace them by the minimum",
+        )
+    )
 
 
 def _check_contrast(image: Image, need: Need, seen: Intensities) -> Finding | None:
@@ -248,18 +286,27 @@ def _check_contrast(image: Image, need: Need, seen: Intensities) -> Finding | No
 def _check_zeros(image: Image, need: Need, seen: Intensities) -> Finding | None:
     if not ZERO_SHARE_LIMIT * seen.total < seen.zeros < seen.total:
         return None
-    return Finding.warn(f"{100 * seen.zeros / seen.total:.1f} % of the voxels are exactly 0",
-                        "If the picture looks cut off, the file is truncated or had NaN voxels: export it again.")
+    return Finding.warn(
+        f"{100 * seen.zeros / seen.total:.1f} % of the voxels are exactly 0",
+        "If the picture looks cut off, the file is truncated or had NaN voxels: export it again.",
+    )
 
 
 def _check_magnitude(image: Image, need: Need, seen: Intensities) -> Finding | None:
     largest = max((abs(value) for value in (*seen.lowest, *seen.highest) if np.isfinite(value)), default=0.0)
     if largest > LARGEST_INTENSITY:
-        return Finding.refuse(InputError(f"Intensities reach {largest:.3g}", f"at most {LARGEST_INTENSITY:g}",
-                                         "replace the values that stand for missing voxels by the background"))
+        return Finding.refuse(
+            InputError(
+                f"Intensities reach {largest:.3g}",
+                f"at most {LARGEST_INTENSITY:g}",
+                "replace the values that stand for missing voxels by the background",
+            )
+        )
     if largest > LARGEST_FLOAT16:
-        return Finding.warn(f"Intensities reach {largest:.6g}, beyond half precision ({LARGEST_FLOAT16:g})",
-                            "Check for artefacts or a wrong rescale slope.")
+        return Finding.warn(
+            f"Intensities reach {largest:.6g}, beyond half precision ({LARGEST_FLOAT16:g})",
+            "Check for artefacts or a wrong rescale slope.",
+        )
     return None
 
 
@@ -270,8 +317,10 @@ def _check_training_range(image: Image, need: Need, seen: Intensities) -> Findin
     shift, overlap = abs(seen_low - low), min(high, seen_high) - max(low, seen_low)
     if shift <= 0.2 * (high - low) and overlap >= 0.05 * (high - low):
         return None
-    return Finding.warn(f"Intensities run from {seen_low:g} to {seen_high:g}; the model knows {low:g} to {high:g}",
-                        "Check the kind of scan, its units and its offset (in CT, air is at -1000 HU).")
+    return Finding.warn(
+        f"Intensities run from {seen_low:g} to {seen_high:g}; the model knows {low:g} to {high:g}",
+        "Check the kind of scan, its units and its offset (in CT, air is at -1000 HU).",
+    )
 
 
 def _check_label_like(image: Image, need: Need, seen: Intensities) -> Finding | None:
@@ -281,8 +330,10 @@ def _check_label_like(image: Image, need: Need, seen: Intensities) -> Finding | 
     whole = bool((values == values.round()).all()) and seen.nonfinite == 0 and min(seen.lowest, default=-1.0) >= 0
     if not whole or not 1 < values.numel() <= LABEL_COUNT_LIMIT or sample.numel() < 100 * values.numel():
         return None
-    return Finding.warn(f"The image has only {values.numel()} different values, all whole numbers: a label map?",
-                        "Choose the scan rather than its segmentation.")
+    return Finding.warn(
+        f"The image has only {values.numel()} different values, all whole numbers: a label map?",
+        "Choose the scan rather than its segmentation.",
+    )
 
 
 def _describe(geometry: Geometry) -> str:
@@ -299,6 +350,17 @@ def _gib(count: int) -> str:
 
 
 CHECKS: tuple[Callable[[Image, Need, Intensities], Finding | None], ...] = (
-    _check_channels, _check_size, _check_slices, _check_spacing, _check_memory, _check_anisotropy, _check_shear,
-    _check_finite, _check_contrast, _check_zeros, _check_magnitude, _check_training_range, _check_label_like,
+    _check_channels,
+    _check_size,
+    _check_slices,
+    _check_spacing,
+    _check_memory,
+    _check_anisotropy,
+    _check_shear,
+    _check_finite,
+    _check_contrast,
+    _check_zeros,
+    _check_magnitude,
+    _check_training_range,
+    _check_label_like,
 )

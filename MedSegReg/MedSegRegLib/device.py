@@ -20,15 +20,18 @@ def pick_device(name: str = "auto") -> torch.device:
         InvalidSetting: not a device name.
         DeviceUnavailable: asked for by name, but it is not there.
     """
-    kind = name.split(":")[0]
+    kind = name.split(":", maxsplit=1)[0]
     if kind not in DEVICE_NAMES:
         raise InvalidSetting(f"The device is '{name}'", f"one of {', '.join(DEVICE_NAMES)}", "choose one of these")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
     if not available[kind]:
-        raise DeviceUnavailable(f"The device '{name}' is not available with torch {torch.__version__}",
-                                "a device that torch can use", "choose 'auto' or 'cpu'")
+        raise DeviceUnavailable(
+            f"The device '{name}' is not available with torch {torch.__version__}",
+            "a device that torch can use",
+            "choose 'auto' or 'cpu'",
+        )
     return torch.device(name)
 
 

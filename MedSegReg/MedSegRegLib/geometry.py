@@ -76,19 +76,22 @@ class Geometry:
         matrix = np.array(self.ijk_to_ras, np.float64)
         if len(size) != 3 or min(size) < 1:
             raise EmptyVolume(
-                f"The grid has {size} voxels (i, j, k)", "at least one voxel on each of three axes",
+                f"The grid has {size} voxels (i, j, k)",
+                "at least one voxel on each of three axes",
                 "load the image again; the file or the node has no voxels",
             )
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.allclose(matrix[3], (0, 0, 0, 1)):
             raise InvalidGeometry(
                 f"The IJK-to-RAS matrix is {np.array2string(matrix, precision=4).replace(chr(10), '')}",
-                "4x4, finite, with last row 0 0 0 1", "repair the image header (spacing, origin, directions)",
+                "4x4, finite, with last row 0 0 0 1",
+                "repair the image header (spacing, origin, directions)",
             )
         spacing = np.linalg.norm(matrix[:3, :3], axis=0)
         if not spacing.all() or abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-6:
             raise InvalidGeometry(
                 f"The voxel axes span no volume (spacing {tuple(spacing.tolist())} mm)",
-                "three independent axes with positive spacing", "repair the spacing and directions in the image header",
+                "three independent axes with positive spacing",
+                "repair the spacing and directions in the image header",
             )
         matrix.setflags(write=False)
         object.__setattr__(self, "size_ijk", size)
@@ -96,8 +99,11 @@ class Geometry:
 
     @classmethod
     def from_spacing(
-        cls, size_ijk: tuple[int, int, int], spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
-        origin_ras: tuple[float, float, float] = (0.0, 0.0, 0.0), directions: np.ndarray | None = None,
+        cls,
+        size_ijk: tuple[int, int, int],
+        spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        origin_ras: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        directions: np.ndarray | None = None,
     ) -> Geometry:
         """A grid from spacing, origin and unit direction columns (identity when None)."""
         matrix = np.eye(4)

@@ -75,24 +75,37 @@ class Image:
             raise InputError(f"The image tensor has type {self.tensor.dtype}", "float32", "use Image.from_array")
 
     @classmethod
-    def from_array(cls, array: np.ndarray, geometry: Geometry, name: str = "", channel_names: tuple[str, ...] = (),
-                   findings: tuple[Finding, ...] = ()) -> Image:
+    def from_array(
+        cls,
+        array: np.ndarray,
+        geometry: Geometry,
+        name: str = "",
+        channel_names: tuple[str, ...] = (),
+        findings: tuple[Finding, ...] = (),
+    ) -> Image:
         """From [K, J, I] or [C, K, J, I] of any real type, byte order and memory layout; always copies.
 
         Integers beyond 2^24 cannot all be held by float32: that is added as a warning.
         """
         array = np.asarray(array)
         if array.ndim not in (3, 4):
-            raise DimensionError(f"The array has {array.ndim} axes, shape {array.shape}", "[K, J, I] or [C, K, J, I]",
-                                 "choose one frame or one volume")
+            raise DimensionError(
+                f"The array has {array.ndim} axes, shape {array.shape}",
+                "[K, J, I] or [C, K, J, I]",
+                "choose one frame or one volume",
+            )
         if array.dtype.kind not in "biuf":
             raise InputError(f"The voxels have type {array.dtype}", "real numbers", "convert the image to a real type")
         whole = array.size and array.dtype.kind in "iu"
         largest = max(abs(int(array.max())), abs(int(array.min()))) if whole else 0
         if largest > EXACT_FLOAT32_INTEGERS:
-            findings = (*findings, Finding.warn(
-                f"Integer intensities up to {largest} are rounded to float32 (exact up to {EXACT_FLOAT32_INTEGERS})",
-                "Rescale the image if small differences between large values matter."))
+            findings = (
+                *findings,
+                Finding.warn(
+                    f"Integer intensities up to {largest} are rounded to float32 (exact up to {EXACT_FLOAT32_INTEGERS})",
+                    "Rescale the image if small differences between large values matter.",
+                ),
+            )
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the check battery refuses
             data = np.array(array if array.ndim == 4 else array[None], dtype=np.float32, order="C", copy=True)
         return cls(torch.from_numpy(data), geometry, name, channel_names, findings)
@@ -128,8 +141,9 @@ class Labels:
             raise InputError(f"The label map has type {self.tensor.dtype}", "integers", "round the labels first")
 
     @classmethod
-    def from_array(cls, array: np.ndarray, geometry: Geometry, structures: tuple[Structure, ...] = (),
-                   name: str = "") -> Labels:
+    def from_array(
+        cls, array: np.ndarray, geometry: Geometry, structures: tuple[Structure, ...] = (), name: str = ""
+    ) -> Labels:
         """From [K, J, I] of any real type that holds whole numbers 0..2147483647; always copies.
 
         Raises:
@@ -137,12 +151,16 @@ class Labels:
         """
         array = np.asarray(array)
         if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and not np.array_equal(array, np.rint(array))):
-            raise InputError(f"The label map has type {array.dtype} with values that are not whole numbers",
-                             "whole numbers", "use the label map, not an image or a probability map")
+            raise InputError(
+                f"The label map has type {array.dtype} with values that are not whole numbers",
+                "whole numbers",
+                "use the label map, not an image or a probability map",
+            )
         low, high = (array.min().item(), array.max().item()) if array.size else (0, 0)
         if low < 0 or high > 2**31 - 1:
-            raise InputError(f"Label values run from {low:.10g} to {high:.10g}", "0 to 2147483647",
-                             "renumber the labels")
+            raise InputError(
+                f"Label values run from {low:.10g} to {high:.10g}", "0 to 2147483647", "renumber the labels"
+            )
         data = np.array(array, dtype=np.uint8 if high <= 255 else np.int32, order="C", copy=True)
         return cls(torch.from_numpy(data), geometry, structures, name)
 
@@ -153,5 +171,8 @@ class Labels:
 
 def _require_fit(shape_kji: tuple[int, ...], geometry: Geometry, what: str) -> None:
     if shape_kji != geometry.shape_kji:
-        raise GeometryMismatch(f"The {what} has shape {shape_kji} (K, J, I)", f"{geometry.shape_kji} as its grid",
-                               "give the grid that belongs to these voxels")
+        raise GeometryMismatch(
+            f"The {what} has shape {shape_kji} (K, J, I)",
+            f"{geometry.shape_kji} as its grid",
+            "give the grid that belongs to these voxels",
+        )

@@ -58,8 +58,11 @@ class N4BiasCorrection(Step):
 
     def apply(self, image: Image) -> Image:
         if min(image.geometry.size_ijk) < 2:
-            raise TooFewVoxels(f"The image has {image.geometry.size_ijk} voxels: one slice", "a volume for N4",
-                               "choose a volume, or leave this step out")
+            raise TooFewVoxels(
+                f"The image has {image.geometry.size_ijk} voxels: one slice",
+                "a volume for N4",
+                "choose a volume, or leave this step out",
+            )
         return _each_channel(image, lambda channel: self._correct(channel, image.geometry))
 
     def _correct(self, channel: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -185,9 +188,11 @@ def step_from_text(text: str) -> Step:
     try:
         return TypeAdapter(IntensityStep).validate_python({"step": name, **values})
     except ValidationError as error:
-        raise InvalidSetting(f"The preprocessing step '{text}' is not valid ({error.errors()[0]['msg']})",
-                             f"one of {', '.join(STEPS)}, with settings as name:setting=value,setting=value",
-                             "correct the step") from None
+        raise InvalidSetting(
+            f"The preprocessing step '{text}' is not valid ({error.errors()[0]['msg']})",
+            f"one of {', '.join(STEPS)}, with settings as name:setting=value,setting=value",
+            "correct the step",
+        ) from None
 
 
 def apply_steps(image: Image, steps: Sequence[Step]) -> Image:

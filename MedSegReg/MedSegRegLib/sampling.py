@@ -45,8 +45,10 @@ def sample_nearest(volume: torch.Tensor, ijk: torch.Tensor, fill: int = 0) -> to
 
 def is_outside(ijk: torch.Tensor, size_ijk: tuple[int, int, int]) -> torch.Tensor:
     """[..., 3] -> [...]: not in [-0.5, n - 0.5) on each axis, the edges of the outermost voxels, as in ITK."""
-    beyond_i, beyond_j, beyond_k = ((index - ((n - 1) / 2 - ROUNDING_VOXELS)).abs() > n / 2
-                                    for index, n in zip(ijk.unbind(-1), size_ijk, strict=True))
+    beyond_i, beyond_j, beyond_k = (
+        (index - ((n - 1) / 2 - ROUNDING_VOXELS)).abs() > n / 2
+        for index, n in zip(ijk.unbind(-1), size_ijk, strict=True)
+    )
     return beyond_i | beyond_j | beyond_k
 
 
@@ -64,8 +66,10 @@ def voxel_coordinates(size_ijk: tuple[int, int, int], start_k: int, stop_k: int,
 
 def map_voxel_planes(matrix: torch.Tensor, size_ijk: tuple[int, int, int], start_k: int, stop_k: int) -> torch.Tensor:
     """The 4x4 matrix applied to the voxel coordinates of planes start_k..stop_k-1, [stop_k - start_k, J, I, 3]."""
-    i, j, k = (torch.arange(*ends, dtype=matrix.dtype, device=matrix.device)
-               for ends in ((size_ijk[0],), (size_ijk[1],), (start_k, stop_k)))
+    i, j, k = (
+        torch.arange(*ends, dtype=matrix.dtype, device=matrix.device)
+        for ends in ((size_ijk[0],), (size_ijk[1],), (start_k, stop_k))
+    )
     return _apply(matrix, i, j[:, None], k[:, None, None])
 
 

@@ -48,8 +48,11 @@ def _code_string(code: Code | None) -> str:
         return "^^"
     parts = (code.scheme, code.value, code.meaning)
     if any(separator in part for part in parts for separator in SEPARATORS):
-        raise InputError(f"The code {parts} contains one of ^ ~ | or a line break", "a code without these signs",
-                         "correct the code in the model's label list")
+        raise InputError(
+            f"The code {parts} contains one of ^ ~ | or a line break",
+            "a code without these signs",
+            "correct the code in the model's label list",
+        )
     return "^".join(parts)
 
 

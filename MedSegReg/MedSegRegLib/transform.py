@@ -33,7 +33,8 @@ class Affine:
         if not affine or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
             raise InvalidGeometry(
                 f"The linear transform is {np.array2string(matrix, precision=4).replace(chr(10), '')}",
-                "a finite, invertible 4x4 matrix with last row 0 0 0 1", "choose another initial transform",
+                "a finite, invertible 4x4 matrix with last row 0 0 0 1",
+                "choose another initial transform",
             )
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
@@ -67,12 +68,18 @@ class Displacement:
     def __post_init__(self) -> None:
         shape = tuple(self.vectors_ras_mm.shape)
         if shape != (3, *self.geometry.shape_kji):
-            raise InputError(f"The displacement field has shape {shape}", f"{(3, *self.geometry.shape_kji)}",
-                             "give vectors (r, a, s) as [3, K, J, I] on the grid")
+            raise InputError(
+                f"The displacement field has shape {shape}",
+                f"{(3, *self.geometry.shape_kji)}",
+                "give vectors (r, a, s) as [3, K, J, I] on the grid",
+            )
         if not torch.isfinite(self.vectors_ras_mm).all():
             bad = int((~torch.isfinite(self.vectors_ras_mm)).sum())
-            raise InputError(f"{bad} components of the displacement field are not finite", "finite millimetres",
-                             "compute the transform again")
+            raise InputError(
+                f"{bad} components of the displacement field are not finite",
+                "finite millimetres",
+                "compute the transform again",
+            )
 
     def map_about(self, points: torch.Tensor, centre: np.ndarray) -> torch.Tensor:
         """Map points [..., 3] given, and returned, relative to ``centre`` (mm)."""

@@ -7,10 +7,9 @@ import importlib.metadata
 from pathlib import Path
 from subprocess import CalledProcessError
 
+import slicer
 from packaging.requirements import Requirement
 from slicer.i18n import tr as _
-
-import slicer
 
 TORCH = Requirement("torch>=2.10")
 
@@ -25,8 +24,10 @@ def ensureDependencies(requirementsFile: Path) -> bool:
         return _ensureTorch() and _ensurePackages(loadRequirements(requirementsFile))
     except CalledProcessError as error:
         slicer.util.errorDisplay(
-            _("A Python package could not be installed (pip ended with {code}). Check the network connection and the"
-              " Python console, then try again.").format(code=error.returncode)
+            _(
+                "A Python package could not be installed (pip ended with {code}). Check the network connection and the"
+                " Python console, then try again."
+            ).format(code=error.returncode)
         )
         return False
 
@@ -53,15 +54,18 @@ def _ensureTorch() -> bool:
         import PyTorchUtils
     except ModuleNotFoundError:
         slicer.util.errorDisplay(
-            _("PyTorch is needed. Open View / Extensions Manager, install the extension 'PyTorch', restart Slicer and"
-              " press the button again.")
+            _(
+                "PyTorch is needed. Open View / Extensions Manager, install the extension 'PyTorch', restart Slicer and"
+                " press the button again."
+            )
         )
         return False
     if PyTorchUtils.PyTorchUtilsLogic.torchInstalled():
         slicer.util.errorDisplay(
-            _("PyTorch {found} is installed, but {needed} is needed. Open the module 'PyTorch Util', uninstall PyTorch,"
-              " restart Slicer and press the button again.")
-            .format(found=importlib.metadata.version(TORCH.name), needed=str(TORCH.specifier))
+            _(
+                "PyTorch {found} is installed, but {needed} is needed. Open the module 'PyTorch Util', uninstall PyTorch,"
+                " restart Slicer and press the button again."
+            ).format(found=importlib.metadata.version(TORCH.name), needed=str(TORCH.specifier))
         )
         return False
     logic = PyTorchUtils.PyTorchUtilsLogic()

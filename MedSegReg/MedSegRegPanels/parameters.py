@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
-
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 
 
 class Preset(Enum):

@@ -46,8 +46,12 @@ class RegisterPanel:
         result = runWithProgress(
             _("Registering {moving} to {fixed}").format(moving=moving.GetName(), fixed=fixed.GetName()),
             lambda progress: self.logic.register(
-                fixed, moving, chosen.preset.value, chosen.modality.value,
-                device=chosen.device.value, progress=progress,
+                fixed,
+                moving,
+                chosen.preset.value,
+                chosen.modality.value,
+                device=chosen.device.value,
+                progress=progress,
             ),
         )
         if result is None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from MedSegRegLib.errors import Cancelled, MedSegRegError
 from MedSegRegLib.progress import Progress
 

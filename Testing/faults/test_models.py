@@ -114,11 +114,22 @@ def test_300000_tensors_are_refused_before_they_are_parsed():
     assert time.perf_counter() - start < 0.1
 
 
-@pytest.mark.parametrize(("dtype", "data"), [
-    ("F8_E4M3", b"\x00"), ("F8_E4M3", b"\x7f"), ("F8_E8M0", b"\x00"), ("I64", bytes(8)), ("U16", bytes(2)),
-    ("BOOL", b"\x01"), ("C64", bytes(8)), ("NOPE", b"\x00"), ("F64", struct.pack("<d", 1e300)),
-    ("F32", struct.pack("<f", np.nan)), ("F16", b"\x00\x7c"),
-])
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        ("F8_E4M3", b"\x00"),
+        ("F8_E4M3", b"\x7f"),
+        ("F8_E8M0", b"\x00"),
+        ("I64", bytes(8)),
+        ("U16", bytes(2)),
+        ("BOOL", b"\x01"),
+        ("C64", bytes(8)),
+        ("NOPE", b"\x00"),
+        ("F64", struct.pack("<d", 1e300)),
+        ("F32", struct.pack("<f", np.nan)),
+        ("F16", b"\x00\x7c"),
+    ],
+)
 def test_weights_that_are_not_finite_real_numbers_are_refused(dtype, data):
     content = safetensors_bytes({"a": {"dtype": dtype, "shape": [1], "data_offsets": [0, len(data)]}}, data)
     if (dtype, data) == ("F8_E4M3", b"\x00"):
@@ -128,15 +139,18 @@ def test_weights_that_are_not_finite_real_numbers_are_refused(dtype, data):
         read_weights(content, "odd")
 
 
-@pytest.mark.parametrize("header", [
-    {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}},
-    {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}},
-    {name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in "ab"},
-    {"a": {"dtype": "F32", "shape": [1], "data_offsets": [2**63, 2**63 + 4]}},
-    {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
-    {"a": [[[[1]]]]},
-    [],
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}},
+        {name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in "ab"},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [2**63, 2**63 + 4]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
+        {"a": [[[[1]]]]},
+        [],
+    ],
+)
 def test_a_header_that_contradicts_the_data_is_refused(header):
     with pytest.raises(DamagedModel):
         read_weights(safetensors_bytes(header, bytes(4)), "contradiction")
@@ -250,10 +264,13 @@ def test_text_that_is_no_description_is_refused(text, a_model_folder):
 
 
 @SHARED_FOLDER
-@given(value=st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)),
-    key=st.sampled_from(sorted(small_spec().model_dump())))
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    ),
+    key=st.sampled_from(sorted(small_spec().model_dump())),
+)
 def test_any_value_anywhere_is_refused_or_fits_the_schema(key, value, a_model_folder):
     path = a_model_folder / "model.json"
     original = path.read_text()

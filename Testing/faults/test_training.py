@@ -34,7 +34,9 @@ def train(epochs):
     return train_network(examples, validation, small_settings(epochs=epochs), folder)
 """
 
-WAIT_IN_THE_SECOND_CHECKPOINT = TRAIN + """
+WAIT_IN_THE_SECOND_CHECKPOINT = (
+    TRAIN
+    + """
 real, written = Path.write_bytes, []
 
 def write_bytes(path, content):
@@ -48,8 +50,11 @@ def write_bytes(path, content):
 Path.write_bytes = write_bytes
 train(3)
 """
+)
 
-FULL_DISK = TRAIN + """
+FULL_DISK = (
+    TRAIN
+    + """
 import resource
 from MedSegRegLib.errors import OutputNotWritable
 from MedSegRegLib.progress import Progress
@@ -66,6 +71,7 @@ try:
 except OutputNotWritable as error:
     print(type(error).__name__, error, flush=True)
 """
+)
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +98,12 @@ def train(folder: Path) -> tuple[dict[str, torch.Tensor], History]:
 def child(script: str, folder: Path) -> subprocess.Popen:
     """A process of its own that trains in this folder."""
     paths = os.pathsep.join([str(TESTING), str(TESTING.parent / "MedSegReg")])
-    return subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONPATH": paths})
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
 
 
 def load(folder: Path) -> History:

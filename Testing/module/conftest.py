@@ -132,8 +132,12 @@ def standin_modules() -> dict[str, types.ModuleType]:
     made["i18n"].tr = lambda text: text
     made["i18n"].translate = lambda context, text: text
     made["parameterNodeWrapper"].parameterNodeWrapper = parameterNodeWrapper
-    for kind in (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic,
-                 ScriptedLoadableModuleTest):
+    for kind in (
+        ScriptedLoadableModule,
+        ScriptedLoadableModuleWidget,
+        ScriptedLoadableModuleLogic,
+        ScriptedLoadableModuleTest,
+    ):
         setattr(made["ScriptedLoadableModule"], kind.__name__, kind)
     return made
 
@@ -152,7 +156,8 @@ def application():
     connected = {}
     return types.SimpleNamespace(
         connect=lambda signal, slot: connected.setdefault(signal, slot) is slot,
-        connected=connected, testingEnabled=lambda: True,
+        connected=connected,
+        testingEnabled=lambda: True,
     )
 
 
@@ -204,7 +209,8 @@ def window(module, gui_names, monkeypatch, capfd):
     monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, duration=0: messages.append(text))
     monkeypatch.setattr(slicer.util, "childWidgetVariables", lambda loaded: loaded.ui)
     monkeypatch.setattr(
-        slicer.util, "loadUI",
+        slicer.util,
+        "loadUI",
         lambda path: types.SimpleNamespace(ui=load_ui(Path(path), gui_names), setMRMLScene=lambda scene: None),
     )
     parent = types.SimpleNamespace(isEntered=True)

@@ -169,12 +169,26 @@ class NodeComboBox(Widget):
 
 
 class ProgressDialog(Widget):
-    defaults = {"wasCanceled": False, "maximum": 100, "value": 0, "minimumDuration": 4000, "labelText": "",
-                "windowTitle": "", "windowModality": 0, "autoClose": True, "autoReset": True}
+    defaults = {
+        "wasCanceled": False,
+        "maximum": 100,
+        "value": 0,
+        "minimumDuration": 4000,
+        "labelText": "",
+        "windowTitle": "",
+        "windowModality": 0,
+        "autoClose": True,
+        "autoReset": True,
+    }
 
 
-STANDINS = {"QPushButton": Button, "QCheckBox": CheckBox, "QComboBox": ComboBox, "qMRMLNodeComboBox": NodeComboBox,
-            "QProgressDialog": ProgressDialog}
+STANDINS = {
+    "QPushButton": Button,
+    "QCheckBox": CheckBox,
+    "QComboBox": ComboBox,
+    "qMRMLNodeComboBox": NodeComboBox,
+    "QProgressDialog": ProgressDialog,
+}
 
 
 def widget(class_name: str, names: dict) -> Widget:

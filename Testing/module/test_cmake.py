@@ -14,7 +14,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 ROOT_CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
 ENTRY = json.loads((REPOSITORY / "MedSegReg.json").read_text(encoding="utf-8"))
-SCHEMA = "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json#"
+SCHEMA = (
+    "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-v1.0.2.json#"
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -62,8 +64,15 @@ def test_the_extension_names_its(name):
 
 def test_the_index_entry_has_the_keys_of_its_schema():
     required = {"$schema", "category", "scm_url"}
-    optional = {"scm_revision", "scm_type", "build_dependencies", "build_subdirectory", "dicom_support_rule",
-                "enabled", "tier"}
+    optional = {
+        "scm_revision",
+        "scm_type",
+        "build_dependencies",
+        "build_subdirectory",
+        "dicom_support_rule",
+        "enabled",
+        "tier",
+    }
     assert required <= set(ENTRY) <= required | optional
     assert ENTRY["$schema"] == SCHEMA
     assert ENTRY["tier"] in range(1, 6)
@@ -97,7 +106,8 @@ def test_the_licence_is_the_full_apache_text():
 def test_cmake_reads_the_module_lists(tmp_path):
     """With Slicer's macros replaced by ones that check that every listed file exists."""
     module = (REPOSITORY / "MedSegReg").as_posix()
-    (tmp_path / "CMakeLists.txt").write_text(f'''cmake_minimum_required(VERSION 3.16)
+    (tmp_path / "CMakeLists.txt").write_text(
+        f'''cmake_minimum_required(VERSION 3.16)
 project(Check NONE)
 function(slicerMacroBuildScriptedModule)
   cmake_parse_arguments(M "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${{ARGN}})
@@ -115,7 +125,9 @@ function(slicer_add_python_unittest)
 endfunction()
 set(BUILD_TESTING ON)
 add_subdirectory("{module}" module)
-''', encoding="utf-8")
+''',
+        encoding="utf-8",
+    )
     command = ["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,11 @@ from standin_widgets import PARAMETER, load_ui, names_of
 
 MODULE = Path(__file__).parents[2] / "MedSegReg"
 UI_FILE = MODULE / "Resources" / "UI" / "MedSegReg.ui"
-SOURCES = [MODULE / "MedSegReg.py", *sorted((MODULE / "MedSegRegPanels").glob("*.py")),
-           *sorted((MODULE / "Testing").rglob("*.py"))]
+SOURCES = [
+    MODULE / "MedSegReg.py",
+    *sorted((MODULE / "MedSegRegPanels").glob("*.py")),
+    *sorted((MODULE / "Testing").rglob("*.py")),
+]
 LAYOUTS = {"QVBoxLayout", "QFormLayout", "QHBoxLayout", "QGridLayout"}
 INTERACTIVE = {"QPushButton", "QComboBox", "QCheckBox", "qMRMLNodeComboBox"}
 
@@ -36,8 +39,10 @@ def chains(source: Path) -> list[str]:
 
 def unknown_names(used: list[str], gui_names: dict) -> list[str]:
     """Those of ``used`` that a running Slicer did not have."""
-    known = {name: {*gui_names[f"slicer.{name}"]} for name in
-             ("app", "util", "packaging", "i18n", "parameterNodeWrapper", "ScriptedLoadableModule")}
+    known = {
+        name: {*gui_names[f"slicer.{name}"]}
+        for name in ("app", "util", "packaging", "i18n", "parameterNodeWrapper", "ScriptedLoadableModule")
+    }
     known["app"] |= {"connect", "disconnect"}  # of every QObject
     wrong = []
     for name in used:
@@ -50,8 +55,12 @@ def unknown_names(used: list[str], gui_names: dict) -> list[str]:
             wrong.append(name)
         if parts[0] == "slicer" and parts[1] in known and parts[2:] and parts[2] not in known[parts[1]]:
             wrong.append(name)
-        if parts[0] == "slicer" and parts[1] not in known and not parts[1].startswith(("vtkMRML", "qMRML")) \
-                and parts[1] not in {*gui_names["slicer_names"]}:
+        if (
+            parts[0] == "slicer"
+            and parts[1] not in known
+            and not parts[1].startswith(("vtkMRML", "qMRML"))
+            and parts[1] not in {*gui_names["slicer_names"]}
+        ):
             wrong.append(name)
     return wrong
 
@@ -88,9 +97,12 @@ def test_the_window_file_uses_only_classes_that_slicer_has(gui_names):
 def test_every_node_selector_gets_the_scene():
     root = ET.parse(UI_FILE).getroot()
     selectors = {element.get("name") for element in root.iter("widget") if element.get("class") == "qMRMLNodeComboBox"}
-    connected = {element.findtext("receiver") for element in root.iter("connection")
-                 if element.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
-                 and element.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"}
+    connected = {
+        element.findtext("receiver")
+        for element in root.iter("connection")
+        if element.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
+        and element.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
+    }
     assert selectors == connected
 
 

@@ -15,10 +15,16 @@ from MedSegRegLib.mrml.volumes import node_from_image
 
 OBLIQUE = Rotation.from_euler("xyz", (10, 20, 30), degrees=True).as_matrix()
 SHEARED = OBLIQUE @ np.array([[1.0, 0.3, 0.0], [0.0, np.sqrt(1 - 0.09), 0.0], [0.0, 0.0, 1.0]])
-DIRECTIONS = {"anisotropic": np.eye(3), "oblique": OBLIQUE, "left-handed": OBLIQUE @ np.diag([-1, 1, 1]),
-              "sheared": SHEARED}
-GRIDS = {name: Geometry.from_spacing((14, 12, 9), (2.0, 3.0, 5.0), (-20.0, 12.0, 5.0), directions)
-         for name, directions in DIRECTIONS.items()}
+DIRECTIONS = {
+    "anisotropic": np.eye(3),
+    "oblique": OBLIQUE,
+    "left-handed": OBLIQUE @ np.diag([-1, 1, 1]),
+    "sheared": SHEARED,
+}
+GRIDS = {
+    name: Geometry.from_spacing((14, 12, 9), (2.0, 3.0, 5.0), (-20.0, 12.0, 5.0), directions)
+    for name, directions in DIRECTIONS.items()
+}
 
 
 @pytest.fixture

@@ -7,7 +7,11 @@ from MedSegRegLib.mrml.headless import load_scene, save_scene
 from MedSegRegLib.mrml.provenance import read_provenance, write_provenance
 
 FACTS = {
-    "model": "hippocampus-mr", "sha256": "0f" * 32, "seconds": 12.5, "steps": ["tile 64", "CPU"], "reduced": None,
+    "model": "hippocampus-mr",
+    "sha256": "0f" * 32,
+    "seconds": 12.5,
+    "steps": ["tile 64", "CPU"],
+    "reduced": None,
     "note": "a;b:c=d & <x> \"quoted\" 'é' %3B\nsecond line",
 }
 

@@ -68,7 +68,8 @@ def test_our_bundles_and_slicers_are_the_same_kind(scene, a_volume_node, an_imag
     other.GetCacheManager().SetRemoteCacheDirectory(str(tmp_path / "cache"))
     assert other.ReadFromMRB(str(tmp_path / "ours.mrb"), True)
     np.testing.assert_array_equal(
-        image_from_node(other.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")).numpy(), an_image.numpy())
+        image_from_node(other.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")).numpy(), an_image.numpy()
+    )
 
 
 @pytest.mark.parametrize("name", ["scene.mrb", "scene.mrml"])
@@ -193,7 +194,9 @@ def test_says_what_to_install_when_there_is_no_slicer(monkeypatch):
 
 
 def test_importing_the_library_imports_no_slicer():
-    code = ("import sys, MedSegRegLib, MedSegRegLib.mrml.guards; "
-            "assert not {'slicer', 'vtk', 'vtkmodules', 'torch', 'qt'} & {*sys.modules}")
+    code = (
+        "import sys, MedSegRegLib, MedSegRegLib.mrml.guards; "
+        "assert not {'slicer', 'vtk', 'vtkmodules', 'torch', 'qt'} & {*sys.modules}"
+    )
     folder = str(Path(MedSegRegLib.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": folder}, check=True)

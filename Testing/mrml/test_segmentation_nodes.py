@@ -14,13 +14,21 @@ from MedSegRegLib.mrml.volumes import image_from_node, node_from_image
 from MedSegRegLib.resample import resample_labels
 
 LIVER = Structure(1, "liver", (0.2, 0.4, 0.6), Code("SCT", "10200004", "Liver"))
-KIDNEY = Structure(2, "left kidney", (1.0, 0.0, 0.2), Code("SCT", "64033007", "Kidney"),
-                   modifier=Code("SCT", "7771000", "Left"))
-LESION = Structure(5, "lesion", (0.0, 1.0, 0.0), Code("SCT", "52988006", "Lesion"),
-                   category=Code("SCT", "49755003", "Morphologically Altered Structure"))
+KIDNEY = Structure(
+    2, "left kidney", (1.0, 0.0, 0.2), Code("SCT", "64033007", "Kidney"), modifier=Code("SCT", "7771000", "Left")
+)
+LESION = Structure(
+    5,
+    "lesion",
+    (0.0, 1.0, 0.0),
+    Code("SCT", "52988006", "Lesion"),
+    category=Code("SCT", "49755003", "Morphologically Altered Structure"),
+)
 UNCODED = Structure(9, "something", (0.4, 0.4, 0.4))
-LIVER_ENTRY = ("Segmentation category and type - DICOM master list~SCT^123037004^Anatomical Structure"
-               "~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^|")
+LIVER_ENTRY = (
+    "Segmentation category and type - DICOM master list~SCT^123037004^Anatomical Structure"
+    "~SCT^10200004^Liver~^^~Anatomic codes - DICOM master list~^^~^^|"
+)
 
 
 def labels_on(grid, structures=(LIVER, KIDNEY, LESION, UNCODED)):
@@ -51,7 +59,12 @@ def assert_same(found, expected):
     np.testing.assert_array_equal(found.numpy(), expected.numpy())
     for one, other in zip(found.structures, expected.structures, strict=True):
         assert (one.value, one.name, one.code, one.category, one.modifier) == (
-            other.value, other.name, other.code, other.category, other.modifier)
+            other.value,
+            other.name,
+            other.code,
+            other.category,
+            other.modifier,
+        )
         np.testing.assert_allclose(one.color, other.color, atol=1 / 255)
 
 
@@ -147,7 +160,8 @@ def test_the_result_of_a_volume_under_a_linear_parent_lies_in_the_world(scene, a
     parameter = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
     image = slicer.vtkOrientedImageData()
     slicer.vtkSegmentationConverter.DeserializeImageGeometry(
-        node.GetSegmentation().GetConversionParameter(parameter), image, False)
+        node.GetSegmentation().GetConversionParameter(parameter), image, False
+    )
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     np.testing.assert_allclose(slicer.util.arrayFromVTKMatrix(matrix), world.ijk_to_ras, atol=1e-9)
@@ -167,11 +181,19 @@ def test_only_the_named_segments_are_replaced(scene, some_labels, an_oblique_gri
     assert write_segmentation(moved, scene, name="ignored", node=node, replace=["left kidney"]) is node
     assert names_of(node) == ["liver", "left kidney", "lesion", "something", "liver_1", "lesion_1", "something_1"]
     assert node.GetSegmentation().GetSegmentIDs()[:4] == ids
-    both = {name: slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id) == segment.GetLabelValue()
-            for name, segment_id, segment in
-            zip(names_of(node), node.GetSegmentation().GetSegmentIDs(), segments_of(node), strict=True)}
-    for name, value, source in (("liver", 1, some_labels), ("lesion", 5, some_labels), ("left kidney", 2, moved),
-                                ("liver_1", 1, moved), ("something", 9, some_labels)):
+    both = {
+        name: slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id) == segment.GetLabelValue()
+        for name, segment_id, segment in zip(
+            names_of(node), node.GetSegmentation().GetSegmentIDs(), segments_of(node), strict=True
+        )
+    }
+    for name, value, source in (
+        ("liver", 1, some_labels),
+        ("lesion", 5, some_labels),
+        ("left kidney", 2, moved),
+        ("liver_1", 1, moved),
+        ("something", 9, some_labels),
+    ):
         np.testing.assert_array_equal(both[name], source.numpy() == value, err_msg=name)
 
 
@@ -233,8 +255,10 @@ def structures_with(structure):
     return (structure, KIDNEY, LESION, UNCODED)
 
 
-@pytest.mark.parametrize("structure", [Structure(2, "twice"), Structure(0, "background"),
-                                       Structure(1, "caret", code=Code("SCT", "1", "a^b"))])
+@pytest.mark.parametrize(
+    "structure",
+    [Structure(2, "twice"), Structure(0, "background"), Structure(1, "caret", code=Code("SCT", "1", "a^b"))],
+)
 def test_refuses_structures_that_cannot_be_written(scene, an_oblique_grid, structure):
     labels = labels_on(an_oblique_grid, structures_with(LIVER))
     labels = Labels(labels.tensor, an_oblique_grid, structures_with(structure))

@@ -141,8 +141,9 @@ def test_a_chain_becomes_nested_nodes_with_the_first_stage_outermost(scene, an_o
     assert classes == ["vtkMRMLGridTransformNode", "vtkMRMLLinearTransformNode", "vtkMRMLGridTransformNode"]
     assert [node.GetName() for node in (outer, inner)] == ["moving to fixed (stage 1 of 3)", "moving to fixed"]
     assert outer.GetParentTransformNode() is None
-    np.testing.assert_array_equal(slicer.util.arrayFromGridTransform(outer),
-                                  np.moveaxis(chain.stages[0].vectors_ras_mm.numpy(), 0, -1))
+    np.testing.assert_array_equal(
+        slicer.util.arrayFromGridTransform(outer), np.moveaxis(chain.stages[0].vectors_ras_mm.numpy(), 0, -1)
+    )
 
 
 def test_a_transform_comes_back_from_its_nodes_exactly(scene, transform, points):
@@ -190,8 +191,13 @@ def test_slicers_resampling_equals_ours(scene, transform, grid):
     theirs = image_from_node(resampled)
     assert theirs.geometry.same_grid(grid, 1e-6)
     inner = (slice(2, -2),) * 3
-    voxels = moving_grid.map_points(transform.map_points(grid.map_voxels(
-        np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape_kji), indexing="ij"), -1)[..., ::-1]).reshape(-1, 3)))
+    voxels = moving_grid.map_points(
+        transform.map_points(
+            grid.map_voxels(
+                np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape_kji), indexing="ij"), -1)[..., ::-1]
+            ).reshape(-1, 3)
+        )
+    )
     inside = ((voxels >= 0) & (voxels <= np.array(moving_grid.size_ijk) - 1)).all(1).reshape(grid.shape_kji)[inner]
     assert inside.mean() > 0.5
     assert np.abs(theirs.numpy()[0][inner] - ours[inner])[inside].max() < 1e-3 * 1000

@@ -11,7 +11,11 @@ from scipy import ndimage
 from MedSegRegLib.train.augment import Augmentation, augment
 
 STILL = {
-    "rotation_degrees": 0, "scale": 0, "shift_voxels": 0, "foreground_probability": 0, "elastic_probability": 0,
+    "rotation_degrees": 0,
+    "scale": 0,
+    "shift_voxels": 0,
+    "foreground_probability": 0,
+    "elastic_probability": 0,
     "intensity_probability": 0,
 }
 MOVING = Augmentation(intensity_probability=0, elastic_probability=1, elastic_voxels=1.0, mirror_axes=(0, 1, 2))
@@ -80,8 +84,14 @@ def test_a_smaller_patch_is_a_part_of_the_example(an_image):
 
 def test_smaller_patches_come_from_everywhere():
     place = torch.arange(64.0).expand(1, 64, 64, 64)
-    starts = [float(augment(place, torch.zeros((64, 64, 64), dtype=torch.long), (16, 16, 16), Augmentation(**STILL),
-                            generator(seed))[0].min()) for seed in range(60)]
+    starts = [
+        float(
+            augment(
+                place, torch.zeros((64, 64, 64), dtype=torch.long), (16, 16, 16), Augmentation(**STILL), generator(seed)
+            )[0].min()
+        )
+        for seed in range(60)
+    ]
     assert min(starts) < 5
     assert max(starts) > 43
     assert max(starts) <= 48
@@ -108,7 +118,8 @@ def test_the_generator_decides_everything(an_image):
     labels = (an_image[0] > 0).long()
     every = Augmentation(intensity_probability=1, elastic_probability=1, mirror_axes=(0, 1, 2))
     (first, first_labels), (again, again_labels), (other, _) = (
-        augment(an_image, labels, (16, 16, 16), every, generator(seed)) for seed in (5, 5, 6))
+        augment(an_image, labels, (16, 16, 16), every, generator(seed)) for seed in (5, 5, 6)
+    )
     assert torch.equal(first, again)
     assert torch.equal(first_labels, again_labels)
     assert not torch.equal(first, other)
@@ -126,10 +137,17 @@ def test_the_example_is_not_changed(an_image):
     assert torch.equal(an_image, before)
 
 
-@pytest.mark.parametrize("strongest", [
-    {"noise": 1.0}, {"blur_voxels": 3.0}, {"contrast": 0.9}, {"gamma": 1.5}, {"bias_field": 0.3},
-    {"low_resolution": 8.0},
-])
+@pytest.mark.parametrize(
+    "strongest",
+    [
+        {"noise": 1.0},
+        {"blur_voxels": 3.0},
+        {"contrast": 0.9},
+        {"gamma": 1.5},
+        {"bias_field": 0.3},
+        {"low_resolution": 8.0},
+    ],
+)
 def test_intensity_changes_keep_the_place_and_stay_finite(strongest, an_image):
     weak = {"noise": 0, "blur_voxels": 0, "contrast": 0, "gamma": 0, "bias_field": 0, "low_resolution": 1}
     smooth = torch.from_numpy(ndimage.gaussian_filter(an_image.numpy(), (0, 3, 3, 3))) * 20
@@ -141,15 +159,27 @@ def test_intensity_changes_keep_the_place_and_stay_finite(strongest, an_image):
 
 
 def test_a_constant_example_stays_finite():
-    patch, _ = augment(torch.full((1, 12, 12, 12), 3.0), torch.zeros((12, 12, 12), dtype=torch.long), (8, 8, 8),
-                       Augmentation(intensity_probability=1.0), generator())
+    patch, _ = augment(
+        torch.full((1, 12, 12, 12), 3.0),
+        torch.zeros((12, 12, 12), dtype=torch.long),
+        (8, 8, 8),
+        Augmentation(intensity_probability=1.0),
+        generator(),
+    )
     assert torch.isfinite(patch).all()
 
 
-@pytest.mark.parametrize("wrong", [
-    {"mirror_axes": (3,)}, {"scale": 1.0}, {"noise": -1}, {"noise": float("inf")}, {"gamma": float("nan")},
-    {"cutout": 1},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mirror_axes": (3,)},
+        {"scale": 1.0},
+        {"noise": -1},
+        {"noise": float("inf")},
+        {"gamma": float("nan")},
+        {"cutout": 1},
+    ],
+)
 def test_refuses_settings_that_are_not_possible(wrong):
     with pytest.raises(ValidationError):
         Augmentation(**wrong)

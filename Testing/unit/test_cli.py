@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from MedSegRegLib import cli
 from MedSegRegLib.files import read_image, read_labels, read_transform
 from MedSegRegLib.samples import sample_path
@@ -51,20 +52,37 @@ def test_segments_a_head_and_writes_what_slicer_reads(run, tmp_path):
     code, out, _ = run("segment", sample_path("s1-t1"), "-o", output, "--device", "cpu", "--json")
     assert code == 0
     volumes = json.loads(out)["volumes_ml"]
-    assert set(volumes) == {f"{side} {part} hippocampus" for side in ("left", "right") for part in ("anterior", "posterior")}
+    assert set(volumes) == {
+        f"{side} {part} hippocampus" for side in ("left", "right") for part in ("anterior", "posterior")
+    }
     for side in ("left", "right"):  # a healthy adult's hippocampus has 2 to 5 ml
         assert 1.5 < volumes[f"{side} anterior hippocampus"] + volumes[f"{side} posterior hippocampus"] < 5.5
     labels = read_labels(output)
     assert labels.geometry.same_grid(read_image(sample_path("s1-t1")).geometry)
-    centre = {s.name: labels.geometry.map_voxels(np.argwhere(labels.numpy() == s.value)[:, ::-1].mean(0)) for s in labels.structures}
+    centre = {
+        s.name: labels.geometry.map_voxels(np.argwhere(labels.numpy() == s.value)[:, ::-1].mean(0))
+        for s in labels.structures
+    }
     assert centre["left anterior hippocampus"][0] < centre["right anterior hippocampus"][0]
     assert centre["left anterior hippocampus"][1] > centre["left posterior hippocampus"][1]
 
 
 def test_registers_applies_and_evaluates(run, tmp_path):
     fixed, moving = blob(tmp_path / "fixed.nii.gz"), blob(tmp_path / "moving.nii.gz", shift_mm=3.0)
-    code, out, _ = run("register", fixed, moving, "-o", tmp_path / "t.h5", "--inverse", tmp_path / "inverse.h5",
-                       "--moved", tmp_path / "moved.nii.gz", "--preset", "rigid", "--json")
+    code, out, _ = run(
+        "register",
+        fixed,
+        moving,
+        "-o",
+        tmp_path / "t.h5",
+        "--inverse",
+        tmp_path / "inverse.h5",
+        "--moved",
+        tmp_path / "moved.nii.gz",
+        "--preset",
+        "rigid",
+        "--json",
+    )
     assert code == 0
     assert "moving" in json.loads(out)["sentence"]
     points = np.array([[0.0, 0.0, 40.0], [-5.0, 10.0, 50.0]])
@@ -79,26 +97,37 @@ def test_registers_applies_and_evaluates(run, tmp_path):
 
 
 def test_preprocesses_in_the_given_order(run, tmp_path):
-    code, _, _ = run("preprocess", blob(tmp_path / "in.nii.gz"), "-o", tmp_path / "out.nii.gz",
-                     "-s", "gaussian_denoise:sigma_mm=1", "-s", "z_score")
+    code, _, _ = run(
+        "preprocess",
+        blob(tmp_path / "in.nii.gz"),
+        "-o",
+        tmp_path / "out.nii.gz",
+        "-s",
+        "gaussian_denoise:sigma_mm=1",
+        "-s",
+        "z_score",
+    )
     assert code == 0
     result = read_image(tmp_path / "out.nii.gz").numpy()
     assert abs(result.mean()) < 1e-3
     assert abs(result.std() - 1) < 1e-3
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["segment", "missing.nii.gz", "-o", "out.nii.gz"], "missing.nii.gz"),
-    (["segment", "{blob}", "-o", "nowhere/out.nii.gz"], "folder"),
-    (["segment", "{blob}", "-o", "out.docx"], "out.docx"),
-    (["segment", "{blob}", "-o", "out.nii.gz", "-m", "no-such-model"], "hippocampus-mr"),
-    (["segment", "{blob}", "-o", "out.nii.gz", "--region=1,2,3"], "six numbers"),
-    (["segment", "{blob}", "-o", "out.nii.gz", "--device", "tpu"], "cuda"),
-    (["register", "{blob}", "{blob}", "-o", "out.h5", "--preset", "magic"], "deformable"),
-    (["preprocess", "{blob}", "-o", "out.nii.gz", "-s", "sharpen"], "clahe"),
-    (["train", "nowhere", "-o", "out"], "nowhere"),
-    (["evaluate", "{blob}", "nowhere"], "nowhere"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["segment", "missing.nii.gz", "-o", "out.nii.gz"], "missing.nii.gz"),
+        (["segment", "{blob}", "-o", "nowhere/out.nii.gz"], "folder"),
+        (["segment", "{blob}", "-o", "out.docx"], "out.docx"),
+        (["segment", "{blob}", "-o", "out.nii.gz", "-m", "no-such-model"], "hippocampus-mr"),
+        (["segment", "{blob}", "-o", "out.nii.gz", "--region=1,2,3"], "six numbers"),
+        (["segment", "{blob}", "-o", "out.nii.gz", "--device", "tpu"], "cuda"),
+        (["register", "{blob}", "{blob}", "-o", "out.h5", "--preset", "magic"], "deformable"),
+        (["preprocess", "{blob}", "-o", "out.nii.gz", "-s", "sharpen"], "clahe"),
+        (["train", "nowhere", "-o", "out"], "nowhere"),
+        (["evaluate", "{blob}", "nowhere"], "nowhere"),
+    ],
+)
 def test_refuses_with_the_reason_and_leaves_nothing(run, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     source = blob(tmp_path / "blob.nii.gz")
@@ -134,6 +163,13 @@ def test_lists_models_and_facts(run):
 def test_help_does_not_load_torch(tmp_path):
     program = "import sys; sys.argv = ['medsegreg', '--help']\ntry:\n    from MedSegRegLib import cli; cli.main()\nfinally:\n    assert 'torch' not in sys.modules"
     path = os.pathsep.join([str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert "segment" in done.stdout

@@ -39,7 +39,7 @@ def test_the_two_files_of_a_pair_may_be_of_different_kinds(tmp_path):
     labels = read_labels(tmp_path / "labels" / "p1.nii")
     (tmp_path / "labels" / "p1.nii").unlink()
     write_labels(labels, tmp_path / "labels" / "p1.seg.nrrd")
-    case, = find_cases(tmp_path)
+    (case,) = find_cases(tmp_path)
     assert torch.equal(load_example(case, small_spec()).labels, labels.tensor.long())
 
 
@@ -71,10 +71,18 @@ def test_two_files_are_one_pair(a_folder_of_balls):
     assert pair_files(first, second) == [("p1.nii", first, second)]
 
 
-@pytest.mark.parametrize(("name", "patient"), [
-    ("p1", "p1"), ("p1_ses-2", "p1"), ("p1_visit3_t1", "p1"), ("sub_01_Scan2", "sub_01"), ("sub-01_ses-a_T1", "sub-01"),
-    ("hippocampus_001", "hippocampus_001"), ("session_1", "session_1"),
-])
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("p1", "p1"),
+        ("p1_ses-2", "p1"),
+        ("p1_visit3_t1", "p1"),
+        ("sub_01_Scan2", "sub_01"),
+        ("sub-01_ses-a_T1", "sub-01"),
+        ("hippocampus_001", "hippocampus_001"),
+        ("session_1", "session_1"),
+    ],
+)
 def test_visits_belong_to_the_patient_named_before_them(name, patient, tmp_path):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
@@ -82,8 +90,12 @@ def test_visits_belong_to_the_patient_named_before_them(name, patient, tmp_path)
     assert find_cases(tmp_path)[0].patient == patient
 
 
-@given(visits=st.lists(st.integers(1, 4), min_size=3, max_size=30), validation=st.floats(0.01, 0.4),
-       test=st.floats(0, 0.4), seed=st.integers(0, 99))
+@given(
+    visits=st.lists(st.integers(1, 4), min_size=3, max_size=30),
+    validation=st.floats(0.01, 0.4),
+    test=st.floats(0, 0.4),
+    seed=st.integers(0, 99),
+)
 def test_no_patient_is_on_two_sides_of_a_split(visits, validation, test, seed):
     names = [f"p{patient}_visit{n}" for patient, count in enumerate(visits) for n in range(count)]
     split = split_by_patient(cases(names), validation, test, seed)
@@ -131,8 +143,14 @@ def test_faults_of_all_cases_are_listed_at_once(tmp_path):
     (tmp_path / "labels" / "damaged.nii").write_bytes((tmp_path / "labels" / "good.nii").read_bytes())
     with pytest.raises(DatasetError, match="6 of 7 cases") as caught:
         load_examples(find_cases(tmp_path), small_spec())
-    for name, reason in {"other size": "label grid (24, 24, 23)", "other place": "same places", "unknown label": "[7]",
-                         "constant": "intensities", "with NaN": "NaN", "damaged": "damaged.nii"}.items():
-        line, = (line for line in caught.value.found.splitlines() if line.strip().startswith(f"{name}:"))
+    for name, reason in {
+        "other size": "label grid (24, 24, 23)",
+        "other place": "same places",
+        "unknown label": "[7]",
+        "constant": "intensities",
+        "with NaN": "NaN",
+        "damaged": "damaged.nii",
+    }.items():
+        (line,) = (line for line in caught.value.found.splitlines() if line.strip().startswith(f"{name}:"))
         assert reason in line
     assert "good:" not in caught.value.found

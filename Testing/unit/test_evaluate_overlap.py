@@ -31,15 +31,22 @@ def test_all_counts_of_all_structures_are_those_of_boolean_masks(two_label_maps)
         assert overlap == Overlap(*counts, 2.0)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [
-    ("sensitivity", "sensitivity"), ("specificity", "specificity"), ("precision", "precision"),
-    ("accuracy", "accuracy"), ("dice", "f1 score"), ("iou", "threat score"),
-])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("sensitivity", "sensitivity"),
+        ("specificity", "specificity"),
+        ("precision", "precision"),
+        ("accuracy", "accuracy"),
+        ("dice", "f1 score"),
+        ("iou", "threat score"),
+    ],
+)
 def test_scores_agree_with_monai(two_label_maps, ours, theirs):
     truth, prediction = (torch.from_numpy((m == 17).astype(np.float32))[None, None] for m in two_label_maps)
     expected = compute_confusion_matrix_metric(theirs, get_confusion_matrix(prediction, truth))
     values = np.array([17])
-    overlap, = count_overlaps(*(number_labels(m, values) for m in two_label_maps), 1, 1.0)
+    (overlap,) = count_overlaps(*(number_labels(m, values) for m in two_label_maps), 1, 1.0)
     assert getattr(overlap, ours) == pytest.approx(expected.item(), abs=1e-6)
 
 
@@ -56,9 +63,13 @@ def test_nothing_applies_to_a_structure_that_is_nowhere():
     assert absent.volume_error_percent is None
 
 
-@pytest.mark.parametrize(("overlap", "outcome"), [
-    (Overlap(0, 0, 7, 93, 1.0), "missed"), (Overlap(0, 7, 0, 93, 1.0), "invented"),
-])
+@pytest.mark.parametrize(
+    ("overlap", "outcome"),
+    [
+        (Overlap(0, 0, 7, 93, 1.0), "missed"),
+        (Overlap(0, 7, 0, 93, 1.0), "invented"),
+    ],
+)
 def test_a_structure_in_one_map_only_scores_zero(overlap, outcome):
     assert overlap.outcome == outcome
     assert [overlap.dice, overlap.iou, overlap.sensitivity, overlap.precision] == [0, 0, 0, 0]

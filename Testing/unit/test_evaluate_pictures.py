@@ -71,8 +71,9 @@ def test_planes_show_the_patient_as_radiologists_do_on_any_grid(geometry):
 
 def test_planes_go_through_the_larger_of_two_structures_rather_than_between_them(geometry):
     points = positions(geometry)
-    left, right = (np.linalg.norm(points - centre, axis=-1) < radius
-                   for centre, radius in (((-10, 25, 25), 9), ((30, 25, 25), 12)))
+    left, right = (
+        np.linalg.norm(points - centre, axis=-1) < radius for centre, radius in (((-10, 25, 25), 9), ((30, 25, 25), 12))
+    )
     centre = find_centre(Labels.from_array(left * 1 + right * 2, geometry))
     np.testing.assert_allclose(centre, (30, 25, 25), atol=5)
 
@@ -86,21 +87,24 @@ def test_overlay_draws_right_on_the_left_and_anterior_up(geometry, tmp_path):
     """A red structure at the right, a blue one in front: in the axial plane red lies left of and below blue."""
     points = positions(geometry)
     red, blue = (np.linalg.norm(points - centre, axis=-1) < 12 for centre in ((28, 20, 30), (10, 38, 30)))
-    labels = Labels.from_array(red * 1 + blue * 2, geometry,
-                               (Structure(1, "red", (1.0, 0.0, 0.0)), Structure(2, "blue", (0.0, 0.0, 1.0))))
+    labels = Labels.from_array(
+        red * 1 + blue * 2, geometry, (Structure(1, "red", (1.0, 0.0, 0.0)), Structure(2, "blue", (0.0, 0.0, 1.0)))
+    )
     overlay(Image.from_array(points[..., 0] * 0, geometry), labels, tmp_path / "p.png", "title")
     picture = png.imread(tmp_path / "p.png")[..., :3]
     axial = picture[picture.shape[0] // 2 :, : picture.shape[1] // 2]
-    (red_y, red_x), (blue_y, blue_x) = (np.argwhere(axial[..., a] - axial[..., b] > 0.25).mean(axis=0)
-                                        for a, b in ((0, 2), (2, 0)))
+    (red_y, red_x), (blue_y, blue_x) = (
+        np.argwhere(axial[..., a] - axial[..., b] > 0.25).mean(axis=0) for a, b in ((0, 2), (2, 0))
+    )
     assert red_x < blue_x
     assert red_y > blue_y
 
 
 def test_overlay_copes_with_many_long_and_odd_names_and_labels_without_a_name(image, tmp_path):
     values = np.arange(image.tensor[0].numel()).reshape(image.geometry.shape_kji) // 500
-    structures = tuple(Structure(n, f"$x^{{{n}$ [b] 肝 {'long ' * 9}", colorsys.hsv_to_rgb(n / 60, 0.8, 1))
-                       for n in range(1, 60))
+    structures = tuple(
+        Structure(n, f"$x^{{{n}$ [b] 肝 {'long ' * 9}", colorsys.hsv_to_rgb(n / 60, 0.8, 1)) for n in range(1, 60)
+    )
     overlay(image, Labels.from_array(values, image.geometry, structures), tmp_path / "p.png", "a $ b_{")
     assert png.imread(tmp_path / "p.png").shape[2] == 4
 

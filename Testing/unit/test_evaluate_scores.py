@@ -49,8 +49,12 @@ def test_scores_every_structure_that_is_named_or_present_in_either_map(truth):
     other[other == 7] = 9
     prediction = labels(other, structures=(Structure(2, "Leber"), Structure(30, "kidney")))
     found = {(s.value, s.name): s.outcome for s in compare_labels(truth, prediction)}
-    assert found == {(2, "liver"): "scored", (7, "spleen"): "missed", (9, "label 9"): "invented",
-                     (30, "kidney"): "absent"}
+    assert found == {
+        (2, "liver"): "scored",
+        (7, "spleen"): "missed",
+        (9, "label 9"): "invented",
+        (30, "kidney"): "absent",
+    }
 
 
 def test_scores_only_the_structures_asked_for(truth):
@@ -72,7 +76,7 @@ def test_a_missed_structure_has_the_worst_scores_there_are(truth):
 
 
 def test_nothing_applies_to_a_structure_in_neither_map(truth):
-    absent, = compare_labels(truth, truth, [Structure(99, "gallbladder")])
+    (absent,) = compare_labels(truth, truth, [Structure(99, "gallbladder")])
     assert absent.outcome == "absent"
     assert {getattr(absent, name) for name in (*HIGH, *LOW)} == {None}
 
@@ -130,9 +134,13 @@ def test_no_score_is_ever_nan_and_no_distance_beyond_the_diagonal(truth, predict
 
 def test_summary_counts_absent_cases_apart_and_names_the_worst(truth):
     empty = labels(np.zeros(SHEARED.shape_kji, int))
-    cases = {"good": compare_labels(truth, truth, [LIVER]), "bad": compare_labels(truth, empty, [LIVER]),
-             "invented": compare_labels(empty, truth, [LIVER]), "healthy": compare_labels(empty, empty, [LIVER])}
-    liver, = summarize(cases)
+    cases = {
+        "good": compare_labels(truth, truth, [LIVER]),
+        "bad": compare_labels(truth, empty, [LIVER]),
+        "invented": compare_labels(empty, truth, [LIVER]),
+        "healthy": compare_labels(empty, empty, [LIVER]),
+    }
+    (liver,) = summarize(cases)
     assert (liver.cases, liver.absent, liver.missed, liver.invented) == (3, 1, 1, 1)
     dice = liver.metrics["dice"]
     assert (dice.mean, dice.median, dice.worst, dice.worst_case) == (pytest.approx(1 / 3), 0, 0, "bad")
@@ -146,7 +154,7 @@ def test_summary_of_one_case_has_no_interval(truth):
 
 
 def test_summary_of_a_structure_that_is_nowhere_has_no_metric(truth):
-    kidney, = summarize({"only": compare_labels(truth, truth, [Structure(9, "kidney")])})
+    (kidney,) = summarize({"only": compare_labels(truth, truth, [Structure(9, "kidney")])})
     assert (kidney.cases, kidney.absent, kidney.metrics) == (0, 1, {})
 
 

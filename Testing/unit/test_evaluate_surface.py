@@ -43,7 +43,8 @@ def test_agrees_with_the_surface_distance_package(two_masks, spacing_ijk, tolera
     theirs = surface_distance.compute_surface_distances(*two_masks, spacing_ijk[::-1])
     assert ours.hd95_mm == pytest.approx(surface_distance.compute_robust_hausdorff(theirs, 95), abs=1e-9)
     assert ours.nsd(tolerance_mm) == pytest.approx(
-        surface_distance.compute_surface_dice_at_tolerance(theirs, tolerance_mm), abs=1e-6)
+        surface_distance.compute_surface_dice_at_tolerance(theirs, tolerance_mm), abs=1e-6
+    )
     means = surface_distance.compute_average_surface_distance(theirs)
     areas = theirs["surfel_areas_gt"].sum(), theirs["surfel_areas_pred"].sum()
     assert ours.assd_mm == pytest.approx(np.average(means, weights=areas), abs=1e-6)
@@ -53,16 +54,18 @@ def test_agrees_with_the_surface_distance_package(two_masks, spacing_ijk, tolera
 @pytest.mark.filterwarnings(MONAI_CALLS_ITSELF)
 def test_surface_dice_agrees_with_monai_on_subvoxels(two_masks):
     truth, prediction = (torch.from_numpy(mask)[None, None] for mask in two_masks)
-    theirs = compute_surface_dice(prediction, truth, [2.0], include_background=True, spacing=SPACING_IJK[::-1],
-                                          use_subvoxels=True)
+    theirs = compute_surface_dice(
+        prediction, truth, [2.0], include_background=True, spacing=SPACING_IJK[::-1], use_subvoxels=True
+    )
     assert measure_surfaces(*two_masks, np.diag(SPACING_IJK)).nsd(2.0) == pytest.approx(theirs.item(), abs=1e-5)
 
 
 @pytest.mark.filterwarnings(MONAI_CALLS_ITSELF)
 def test_hausdorff_distance_is_within_a_voxel_of_that_between_border_voxels_by_monai(two_masks):
     truth, prediction = (torch.from_numpy(mask)[None, None] for mask in two_masks)
-    theirs = compute_hausdorff_distance(prediction, truth, include_background=True, percentile=95,
-                                                spacing=SPACING_IJK[::-1]).item()
+    theirs = compute_hausdorff_distance(
+        prediction, truth, include_background=True, percentile=95, spacing=SPACING_IJK[::-1]
+    ).item()
     assert measure_surfaces(*two_masks, np.diag(SPACING_IJK)).hd95_mm == pytest.approx(theirs, abs=max(SPACING_IJK))
 
 

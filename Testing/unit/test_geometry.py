@@ -136,10 +136,18 @@ def _matrix(entry: tuple[int, int], value: float) -> np.ndarray:
     return matrix
 
 
-@pytest.mark.parametrize("matrix", [
-    _matrix((0, 0), np.nan), _matrix((2, 3), np.inf), _matrix((1, 1), 0.0), _matrix((3, 0), 1.0), np.eye(3),
-    np.array([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
-], ids=["NaN", "infinite", "zero spacing", "projective", "3x3", "parallel axes"])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        _matrix((0, 0), np.nan),
+        _matrix((2, 3), np.inf),
+        _matrix((1, 1), 0.0),
+        _matrix((3, 0), 1.0),
+        np.eye(3),
+        np.array([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+    ],
+    ids=["NaN", "infinite", "zero spacing", "projective", "3x3", "parallel axes"],
+)
 def test_refuses_a_matrix_that_is_no_grid(matrix):
     with pytest.raises(InvalidGeometry, match="header"):
         Geometry((3, 3, 3), matrix)

@@ -16,8 +16,24 @@ from MedSegRegLib.image import Image, Labels, Structure
 
 GRID = Geometry.from_spacing((4, 3, 2))
 SHAPE = (2, 3, 4)
-REAL_TYPES = ["?", "i1", "u1", "<i2", ">i2", "<u2", ">u2", "<i4", ">i4", "<u4", ">i8", "<u8",
-              "<f2", "<f4", ">f4", ">f8"]
+REAL_TYPES = [
+    "?",
+    "i1",
+    "u1",
+    "<i2",
+    ">i2",
+    "<u2",
+    ">u2",
+    "<i4",
+    ">i4",
+    "<u4",
+    ">i8",
+    "<u8",
+    "<f2",
+    "<f4",
+    ">f4",
+    ">f8",
+]
 LAYOUTS = {
     "as it is": lambda a: a,
     "Fortran": np.asfortranarray,
@@ -60,8 +76,10 @@ def test_warns_of_integers_that_float32_cannot_all_hold(value, warns):
     assert [str(abs(value)) in finding.message for finding in image.findings] == [True] * warns
 
 
-@pytest.mark.parametrize(("highest", "dtype"), [(255, torch.uint8), (256, torch.int32), (300, torch.int32),
-                                                (70000, torch.int32), (2**31 - 1, torch.int32)])
+@pytest.mark.parametrize(
+    ("highest", "dtype"),
+    [(255, torch.uint8), (256, torch.int32), (300, torch.int32), (70000, torch.int32), (2**31 - 1, torch.int32)],
+)
 @pytest.mark.parametrize("given_as", [np.int64, np.uint32, np.float64])
 def test_labels_are_never_wrapped_around(highest, dtype, given_as):
     array = np.zeros(SHAPE, given_as)

@@ -54,38 +54,46 @@ def test_the_same_model_is_written_with_the_same_bytes(tmp_path):
 
 
 def test_a_label_becomes_a_structure_with_its_codes():
-    label = LabelSpec.model_validate({
-        "value": 2, "name": "Right hippocampus", "color": (1, 0, 0),
-        "code": {"value": "5366008", "meaning": "Hippocampus"}, "modifier": {"value": "24028007", "meaning": "Right"},
-    })
+    label = LabelSpec.model_validate(
+        {
+            "value": 2,
+            "name": "Right hippocampus",
+            "color": (1, 0, 0),
+            "code": {"value": "5366008", "meaning": "Hippocampus"},
+            "modifier": {"value": "24028007", "meaning": "Right"},
+        }
+    )
     structure = label.to_structure()
     assert (structure.value, structure.name, structure.color) == (2, "Right hippocampus", (1, 0, 0))
     assert structure.code == Code("SCT", "5366008", "Hippocampus")
     assert structure.modifier == Code("SCT", "24028007", "Right")
 
 
-@pytest.mark.parametrize("changes", [
-    {"labels": [{"value": 2, "name": "two"}]},
-    {"labels": [{"value": 1, "name": "one"}, {"value": 1, "name": "one again"}]},
-    {"labels": []},
-    {"channels": []},
-    {"tile_ijk": (15, 16, 16)},
-    {"tile_ijk": (2, 2, 2)},  # one voxel in the deepest stage cannot be normalised
-    {"tile_ijk": (0, 16, 16)},
-    {"tile_ijk": (4096, 16, 16)},
-    {"tile_overlap": 1.0},
-    {"spacing_mm": (1, 1, 0)},
-    {"spacing_mm": (1, 1, float("inf"))},
-    {"name": "../escape"},
-    {"architecture": {"name": "torch.nn.Linear"}},
-    {"architecture": {"features": (4,)}},
-    {"intensity": [{"step": "eval"}]},
-    {"intensity": [{"step": "ct_window", "low_hu": 5, "high_hu": 1}]},
-    {"sha256": {"../weights": "0" * 64}},
-    {"scores": {"ball 1": {"dice": float("nan")}}},
-    {"training": {"loss": float("nan")}},
-    {"licence": None},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": [{"value": 2, "name": "two"}]},
+        {"labels": [{"value": 1, "name": "one"}, {"value": 1, "name": "one again"}]},
+        {"labels": []},
+        {"channels": []},
+        {"tile_ijk": (15, 16, 16)},
+        {"tile_ijk": (2, 2, 2)},  # one voxel in the deepest stage cannot be normalised
+        {"tile_ijk": (0, 16, 16)},
+        {"tile_ijk": (4096, 16, 16)},
+        {"tile_overlap": 1.0},
+        {"spacing_mm": (1, 1, 0)},
+        {"spacing_mm": (1, 1, float("inf"))},
+        {"name": "../escape"},
+        {"architecture": {"name": "torch.nn.Linear"}},
+        {"architecture": {"features": (4,)}},
+        {"intensity": [{"step": "eval"}]},
+        {"intensity": [{"step": "ct_window", "low_hu": 5, "high_hu": 1}]},
+        {"sha256": {"../weights": "0" * 64}},
+        {"scores": {"ball 1": {"dice": float("nan")}}},
+        {"training": {"loss": float("nan")}},
+        {"licence": None},
+    ],
+)
 def test_refuses_a_description_that_is_not_possible(changes):
     with pytest.raises(ValidationError):
         small_spec(**changes)

@@ -80,10 +80,16 @@ def test_labels_lie_on_the_images_own_grid_under_its_name(a_model, an_image):
     assert set(labels.tensor.unique().tolist()) == {0, 1, 2}
 
 
-@pytest.mark.parametrize(("order", "flips"), [
-    (order, flips) for n, (order, flips) in enumerate(
-        itertools.product(itertools.permutations(range(3)), itertools.product((False, True), repeat=3))) if n % 5 == 1
-])
+@pytest.mark.parametrize(
+    ("order", "flips"),
+    [
+        (order, flips)
+        for n, (order, flips) in enumerate(
+            itertools.product(itertools.permutations(range(3)), itertools.product((False, True), repeat=3))
+        )
+        if n % 5 == 1
+    ],
+)
 def test_a_reoriented_volume_gets_the_same_labels_at_the_same_places(order, flips, a_model, an_image):
     points = voxels_ras(an_image.geometry)
     upright, turned = segment(an_image, a_model), segment(reoriented(an_image, order, flips), a_model)
@@ -167,8 +173,9 @@ def test_a_constant_image_is_only_warned_of_when_the_model_has_a_ct_window(tmp_p
 
 
 def test_refuses_a_wrong_number_of_channels(tmp_path, an_image):
-    model = load_model(write_random_model(
-        tmp_path / "two", small_spec(channels=(ChannelSpec(name="T1"), ChannelSpec(name="T2")))))
+    model = load_model(
+        write_random_model(tmp_path / "two", small_spec(channels=(ChannelSpec(name="T1"), ChannelSpec(name="T2"))))
+    )
     with pytest.raises(ComponentCount, match="1 channels"):
         segment(an_image, model)
     both = Image.from_array(np.concatenate((an_image.numpy(), 2 - an_image.numpy())), an_image.geometry)
@@ -208,8 +215,18 @@ def test_refuses_more_work_than_the_memory_holds(a_model):
 def test_the_provenance_is_complete(a_model, an_image):
     provenance = segment(an_image, a_model, device="cpu").provenance
     assert provenance.keys() == {
-        "model", "weights_sha256", "medsegreg", "torch", "python", "device", "seconds", "made",
-        "region", "largest_component", "islands_mm3", "replace_nonfinite",
+        "model",
+        "weights_sha256",
+        "medsegreg",
+        "torch",
+        "python",
+        "device",
+        "seconds",
+        "made",
+        "region",
+        "largest_component",
+        "islands_mm3",
+        "replace_nonfinite",
     }
     assert provenance["model"] == "balls 1.0.0"
     assert provenance["weights_sha256"] == a_model.spec.sha256["weights.safetensors"]

@@ -180,11 +180,23 @@ def test_steps_are_applied_in_their_order():
     np.testing.assert_allclose(done, np.array([-1, -1, 1, 1]) * np.sqrt(0.75), atol=1e-6)
 
 
-@pytest.mark.parametrize("text", [
-    "", "nonsense", "z_score:strength=2", "ct_window:low_hu", "ct_window:low_hu=", "ct_window:low_hu=nan",
-    "ct_window:low_hu=300,high_hu=100", "percentile_range:low=60,high=40", "gaussian_denoise:sigma_mm=-1",
-    "gaussian_denoise:sigma_mm=1;2", "n4_bias_correction:iterations=many", "clahe:clip_limit=1e999",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "z_score:strength=2",
+        "ct_window:low_hu",
+        "ct_window:low_hu=",
+        "ct_window:low_hu=nan",
+        "ct_window:low_hu=300,high_hu=100",
+        "percentile_range:low=60,high=40",
+        "gaussian_denoise:sigma_mm=-1",
+        "gaussian_denoise:sigma_mm=1;2",
+        "n4_bias_correction:iterations=many",
+        "clahe:clip_limit=1e999",
+    ],
+)
 def test_refuses_a_step_that_is_typed_wrongly(text):
     with pytest.raises(InvalidSetting) as caught:
         step_from_text(text)
@@ -243,8 +255,9 @@ def test_a_volume_on_a_model_grid_passes_through_unchanged(geometry, spacing):
 
 
 def test_an_image_on_its_model_grid_keeps_its_intensities(a_brain):
-    np.testing.assert_allclose(to_model_grid(a_brain, a_brain.geometry.spacing_mm).numpy(), a_brain.numpy(), rtol=1e-4,
-                               atol=1e-3)
+    np.testing.assert_allclose(
+        to_model_grid(a_brain, a_brain.geometry.spacing_mm).numpy(), a_brain.numpy(), rtol=1e-4, atol=1e-3
+    )
 
 
 @FEW

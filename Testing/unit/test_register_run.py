@@ -80,8 +80,9 @@ def linear_truth(scale: float) -> Transform:
     return Transform((Affine(matrix),))
 
 
-@pytest.mark.parametrize(("preset", "scale", "invert"),
-                         [("rigid", 1.0, False), ("affine", 1.06, False), ("affine", 0.95, True)])
+@pytest.mark.parametrize(
+    ("preset", "scale", "invert"), [("rigid", 1.0, False), ("affine", 1.06, False), ("affine", 0.95, True)]
+)
 def test_a_known_linear_motion_is_found_on_an_oblique_and_an_anisotropic_grid(head, preset, scale, invert):
     truth = linear_truth(scale)
     oblique = centred(Geometry.from_spacing((44, 46, 46), (1.3, 1.3, 1.3), directions=TILT), np.zeros(3))
@@ -211,5 +212,7 @@ def read_case(path: Path) -> tuple[Image, Labels]:
     matrix[:3, :3] = np.array(volume.GetDirection()).reshape(3, 3) * np.array(volume.GetSpacing())
     matrix[:3, 3] = volume.GetOrigin()
     geometry = Geometry(volume.GetSize(), np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
-    return (Image.from_array(sitk.GetArrayFromImage(volume), geometry, path.name),
-            Labels.from_array(sitk.GetArrayFromImage(labels), geometry))
+    return (
+        Image.from_array(sitk.GetArrayFromImage(volume), geometry, path.name),
+        Labels.from_array(sitk.GetArrayFromImage(labels), geometry),
+    )

@@ -38,6 +38,7 @@ def weight() -> torch.Tensor:
 
 def lncc_as_defined(fixed: torch.Tensor, moved: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Squared correlation of each window, computed voxel by voxel of the window, weighted by the window's weight."""
+
     def windows(x):
         padded = functional.pad(x[None, None], (RADIUS,) * 6)[0, 0]
         for axis in range(3):

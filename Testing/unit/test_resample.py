@@ -25,8 +25,9 @@ def random_chain(rng: np.random.Generator, fixed: Geometry, field_grid: Geometry
     """Affine, dense and affine stages about the fixed image; the field covers the fixed image twice over."""
     field_grid = centred(field_grid, fixed.centre_ras)
     vectors = torch.from_numpy(rng.normal(0, 1, (3, *field_grid.shape_kji)).astype(np.float32))
-    return Transform((random_affine(rng, fixed.centre_ras), Displacement(vectors, field_grid),
-                      random_affine(rng, fixed.centre_ras)))
+    return Transform(
+        (random_affine(rng, fixed.centre_ras), Displacement(vectors, field_grid), random_affine(rng, fixed.centre_ras))
+    )
 
 
 def voxels_ras(geometry: Geometry) -> np.ndarray:
@@ -57,8 +58,9 @@ def assert_as_simpleitk(fixed: Geometry, moving: Geometry, transform: Transform,
     array = np.random.default_rng(seed).random(moving.shape_kji).astype(np.float32)
     image = Image(torch.from_numpy(array)[None].to(dtype), moving)
     reference = itk_image(np.zeros(fixed.shape_kji, np.float32), fixed)
-    expected = SimpleITK.GetArrayFromImage(SimpleITK.Resample(
-        itk_image(array, moving), reference, itk_transform(transform), SimpleITK.sitkLinear, FILL))
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(itk_image(array, moving), reference, itk_transform(transform), SimpleITK.sitkLinear, FILL)
+    )
     actual = resample_image(image, fixed, transform, FILL)
     assert actual.geometry is fixed
     assert actual.tensor.dtype == dtype
@@ -105,8 +107,11 @@ def test_labels_are_those_of_simpleitk_but_for_half_way_ties(grids, field_grid, 
     transform = random_chain(rng, fixed, field_grid) if dense else Transform((random_affine(rng, fixed.centre_ras),))
     array = rng.integers(0, 70000, moving.shape_kji).astype(np.int32)
     reference = itk_image(np.zeros(fixed.shape_kji, np.int32), fixed)
-    expected = SimpleITK.GetArrayFromImage(SimpleITK.Resample(
-        itk_image(array, moving), reference, itk_transform(transform), SimpleITK.sitkNearestNeighbor, 0))
+    expected = SimpleITK.GetArrayFromImage(
+        SimpleITK.Resample(
+            itk_image(array, moving), reference, itk_transform(transform), SimpleITK.sitkNearestNeighbor, 0
+        )
+    )
     actual = resample_labels(Labels.from_array(array, moving), fixed, transform)
     ijk, clear = settled(fixed, moving, transform)
     clear &= (np.abs(ijk - np.floor(ijk) - 0.5) > 1e-3).all(axis=-1)

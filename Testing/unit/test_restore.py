@@ -35,8 +35,14 @@ def test_labels_are_those_of_simpleitks_linear_resampling_of_each_class(grids, s
     volume, moving = grids
     scores = scores_on(moving, seed)
     reference = itk_image(np.zeros(volume.shape_kji, np.float32), volume)
-    resampled = np.stack([SimpleITK.GetArrayFromImage(SimpleITK.Resample(
-        itk_image(channel, moving), reference, SimpleITK.Transform(), SimpleITK.sitkLinear)) for channel in scores])
+    resampled = np.stack(
+        [
+            SimpleITK.GetArrayFromImage(
+                SimpleITK.Resample(itk_image(channel, moving), reference, SimpleITK.Transform(), SimpleITK.sitkLinear)
+            )
+            for channel in scores
+        ]
+    )
     voxels = moving.map_points(volume.map_voxels(np.moveaxis(np.indices(volume.shape_kji), 0, -1)[..., ::-1]))
     beyond = (np.abs(voxels - (np.asarray(moving.size_ijk) - 1) / 2) - np.asarray(moving.size_ijk) / 2).max(-1)
     second, first = np.sort(resampled, axis=0)[-2:]

@@ -56,8 +56,10 @@ def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch
 def cancelled_in_epoch(number: int) -> Progress:
     """Asks to stop at the second step of an epoch."""
     said: list[str] = []
-    return Progress(lambda fraction, message: said.append(message),
-                    lambda: sum(message.startswith(f"epoch {number} ") for message in said) == 2)
+    return Progress(
+        lambda fraction, message: said.append(message),
+        lambda: sum(message.startswith(f"epoch {number} ") for message in said) == 2,
+    )
 
 
 def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(some_examples, tmp_path):
@@ -83,8 +85,10 @@ def test_a_finished_training_is_not_done_again(some_examples, tmp_path):
 
 def test_the_seed_decides_the_weights_and_the_callers_random_state_is_kept(some_examples, tmp_path):
     before = torch.get_rng_state()
-    trained = [train_network(*some_examples, small_settings(epochs=1, seed=seed), tmp_path / str(n))[0]
-               for n, seed in enumerate((1, 1, 2))]
+    trained = [
+        train_network(*some_examples, small_settings(epochs=1, seed=seed), tmp_path / str(n))[0]
+        for n, seed in enumerate((1, 1, 2))
+    ]
     assert torch.equal(torch.get_rng_state(), before)
     assert_equal_weights(trained[0], trained[1])
     assert not torch.equal(*(weights["decoder.seg_layers.0.weight"] for weights in trained[1:]))
@@ -189,8 +193,10 @@ def test_the_loss_falls_as_the_scores_come_closer_to_the_labels():
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    small, wide = (random_network(small_spec(architecture=UNetArchitecture(features=features, blocks_per_stage=1)))
-                   for features in ((4, 8), (4, 16)))
+    small, wide = (
+        random_network(small_spec(architecture=UNetArchitecture(features=features, blocks_per_stage=1)))
+        for features in ((4, 8), (4, 16))
+    )
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, small, torch.optim.AdamW(small.parameters()), {}, History([1.0], [[0.5]]))
     with pytest.raises(ModelMismatch, match=r"c\.safetensors"):
@@ -238,7 +244,14 @@ def test_the_split_shares_no_patient_and_keeps_visits_together(a_training):
 
 def test_a_training_leaves_its_files_and_nothing_temporary(a_training):
     assert sorted(path.name for path in a_training[0].iterdir()) == [
-        "checkpoint.safetensors", "curve.png", "events", "model", "settings.json", "split.json", "test_scores.csv"]
+        "checkpoint.safetensors",
+        "curve.png",
+        "events",
+        "model",
+        "settings.json",
+        "split.json",
+        "test_scores.csv",
+    ]
     assert read_settings(a_training[0] / "settings.json") == small_settings(epochs=8)
 
 
@@ -273,8 +286,13 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_cases_are_read(tmp_
     (tmp_path / "file").touch()
     read = []
     with pytest.raises(OutputNotWritable):
-        train_model(tmp_path / "data", small_settings(), tmp_path / "file" / "output", device="cpu",
-                    progress=Progress(lambda *news: read.append(news)))
+        train_model(
+            tmp_path / "data",
+            small_settings(),
+            tmp_path / "file" / "output",
+            device="cpu",
+            progress=Progress(lambda *news: read.append(news)),
+        )
     assert read == []
 
 
@@ -306,9 +324,15 @@ def test_refuses_to_propose_a_model_without_labels_or_with_an_impossible_name(tm
         propose_settings(tmp_path / "empty", "empty")
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("{", "not valid"), ("{}", "model"), ("\xff", "read"), ('{"epochs": 0}', "model"),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not valid"),
+        ("{}", "model"),
+        ("\xff", "read"),
+        ('{"epochs": 0}', "model"),
+    ],
+)
 def test_settings_that_are_not_valid_are_refused_with_the_first_reason(text, reason, tmp_path):
     (tmp_path / "settings.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidSetting, match=reason):

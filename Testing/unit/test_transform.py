@@ -112,10 +112,17 @@ def test_a_field_is_linear_between_voxels_and_zero_outside():
     np.testing.assert_allclose((moved - points)[:, 2], [1.0, 4.0, 0.0, 0.0], atol=1e-6)
 
 
-@pytest.mark.parametrize("matrix", [
-    np.full((4, 4), np.nan), np.diag([1.0, 1.0, 0.0, 1.0]), np.eye(3), np.diag([1.0, 1.0, 1.0, 2.0]),
-    np.diag([1.0, np.inf, 1.0, 1.0]),
-], ids=["NaN", "singular", "3x3", "projective", "infinite"])
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.full((4, 4), np.nan),
+        np.diag([1.0, 1.0, 0.0, 1.0]),
+        np.eye(3),
+        np.diag([1.0, 1.0, 1.0, 2.0]),
+        np.diag([1.0, np.inf, 1.0, 1.0]),
+    ],
+    ids=["NaN", "singular", "3x3", "projective", "infinite"],
+)
 def test_refuses_a_matrix_that_is_no_linear_transform(matrix):
     with pytest.raises(InvalidGeometry, match="choose another initial transform"):
         Affine(matrix)

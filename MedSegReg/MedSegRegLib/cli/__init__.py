@@ -8,7 +8,10 @@ from . import evaluating, images, models, showing, training
 from .terminal import report_errors
 
 app = typer.Typer(
-    name="medsegreg", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="medsegreg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Segmentation and registration of medical images: the library of the 3D Slicer extension MedSegReg.",
 )
 for module in (images, training, evaluating, showing):

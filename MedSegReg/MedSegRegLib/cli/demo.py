@@ -58,7 +58,13 @@ def run_demo(folder: Path, device: str, progress: Progress) -> Sequence[Table]:
 
 
 def _draw(
-    folder: Path, template: Image, subject: Image, result: Registration, on_template: Labels, on_subject: Labels, carried: Labels
+    folder: Path,
+    template: Image,
+    subject: Image,
+    result: Registration,
+    on_template: Labels,
+    on_subject: Labels,
+    carried: Labels,
 ) -> None:
     moved = resample_image(subject, template.geometry, result.transform)
     affine = result.transform.stages[-1:]
@@ -73,7 +79,12 @@ def _draw(
 
 
 def _write_scene(
-    path: Path, template: Image, subject: Image, result: Registration, segmentations: tuple[Segmentation, Segmentation], carried: Labels
+    path: Path,
+    template: Image,
+    subject: Image,
+    result: Registration,
+    segmentations: tuple[Segmentation, Segmentation],
+    carried: Labels,
 ) -> None:
     scene = new_scene()
     nodes = [node_from_image(image, scene, image.name) for image in (template, subject)]
@@ -92,11 +103,15 @@ def _facts(device: torch.device, seconds: dict[str, float], result: Registration
         table.add_row(name, f"{value:.1f} s")
     voxel_ml = labels.geometry.voxel_volume_mm3 / 1000
     for structure in labels.structures:
-        table.add_row(f"subject, {structure.name}", f"{float((labels.tensor == structure.value).sum()) * voxel_ml:.2f} ml")
+        table.add_row(
+            f"subject, {structure.name}", f"{float((labels.tensor == structure.value).sum()) * voxel_ml:.2f} ml"
+        )
     quality = result.quality
     table.add_section()
     table.add_row("registration", result.sentence)
-    table.add_row(f"similarity ({quality.similarity}), before and after", f"{quality.before or 0:.3f}, {quality.after:.3f}")
+    table.add_row(
+        f"similarity ({quality.similarity}), before and after", f"{quality.before or 0:.3f}, {quality.after:.3f}"
+    )
     if quality.folding is not None:
         table.add_row("folded voxels", f"{quality.folding.voxels_any_corner}")
     inverse = quality.inverse_consistency
@@ -106,8 +121,14 @@ def _facts(device: torch.device, seconds: dict[str, float], result: Registration
 
 def _agreement_table(agreement: Sequence[StructureScores]) -> Table:
     """Two methods against each other: there is no truth for this head."""
-    table = Table("structure", "segmented, ml", "carried, ml", "Dice", "mean distance, mm",
-                  title="Subject: segmented directly, and carried over from the template")
+    table = Table(
+        "structure",
+        "segmented, ml",
+        "carried, ml",
+        "Dice",
+        "mean distance, mm",
+        title="Subject: segmented directly, and carried over from the template",
+    )
     for scores in agreement:
         numbers = (scores.truth_ml, scores.prediction_ml, scores.dice, scores.assd_mm)
         table.add_row(scores.name, *("-" if number is None else f"{number:.2f}" for number in numbers))

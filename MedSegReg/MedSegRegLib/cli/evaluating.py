@@ -18,9 +18,13 @@ def add_commands(app: typer.Typer) -> None:
 
 def evaluate(
     truth: Annotated[Path, typer.Argument(help="Label map, or a folder of them.")],
-    prediction: Annotated[Path, typer.Argument(help="Label map on the same grid, or a folder with files of the same names.")],
+    prediction: Annotated[
+        Path, typer.Argument(help="Label map on the same grid, or a folder with files of the same names.")
+    ],
     tolerance_mm: Annotated[float, typer.Option(help="Of the normalised surface Dice.")] = 1.0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the scores as .csv or .json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the scores as .csv or .json.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

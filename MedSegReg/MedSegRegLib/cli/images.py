@@ -15,7 +15,9 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace files that exist.")]
-ReplaceNonfinite = Annotated[bool, typer.Option(help="Replace NaN and infinite voxels by the minimum instead of refusing them.")]
+ReplaceNonfinite = Annotated[
+    bool, typer.Option(help="Replace NaN and infinite voxels by the minimum instead of refusing them.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -27,11 +29,15 @@ def add_commands(app: typer.Typer) -> None:
 def segment(
     image: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MHA file, or a folder with one DICOM series.")],
     output: Output,
-    model: Annotated[str, typer.Option("--model", "-m", help="Name or folder of a model; see 'medsegreg model list'.")] = "hippocampus-mr",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name or folder of a model; see 'medsegreg model list'.")
+    ] = "hippocampus-mr",
     device: Device = "auto",
     region: Annotated[str | None, typer.Option(help="Only this box: 'r0,a0,s0,r1,a1,s1' in RAS mm.")] = None,
     islands_mm3: Annotated[float, typer.Option(help="Remove components smaller than this volume.")] = 0.0,
-    largest_component: Annotated[bool | None, typer.Option(help="Keep the largest component of each label; default: as the model says.")] = None,
+    largest_component: Annotated[
+        bool | None, typer.Option(help="Keep the largest component of each label; default: as the model says.")
+    ] = None,
     replace_nonfinite: ReplaceNonfinite = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -45,22 +51,46 @@ def segment(
     with progress_bar("segment") as progress:
         source = read_image(image)
         result = segment_anywhere(
-            source, model, device=device, region=_parse_region(region), islands_mm3=islands_mm3,
-            largest_component=largest_component, replace_nonfinite=replace_nonfinite, progress=progress)
+            source,
+            model,
+            device=device,
+            region=_parse_region(region),
+            islands_mm3=islands_mm3,
+            largest_component=largest_component,
+            replace_nonfinite=replace_nonfinite,
+            progress=progress,
+        )
         write_segmentation_result(result, source, output)
     show_findings(result.findings)
     voxel_ml = result.labels.geometry.voxel_volume_mm3 / 1000
     volumes = {s.name: float((result.labels.tensor == s.value).sum()) * voxel_ml for s in result.labels.structures}
     text = "\n".join([*(f"{name}: {volume:.2f} ml" for name, volume in volumes.items()), f"written: {output}"])
-    show_result(text, {"output": str(output), "volumes_ml": volumes, "provenance": result.provenance,
-                       "findings": findings_data(result.findings)}, as_json)
+    show_result(
+        text,
+        {
+            "output": str(output),
+            "volumes_ml": volumes,
+            "provenance": result.provenance,
+            "findings": findings_data(result.findings),
+        },
+        as_json,
+    )
 
 
 def register(
     fixed: Annotated[Path, typer.Argument(help="The image that stays.")],
     moving: Annotated[Path, typer.Argument(help="The image that is moved onto it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Transform: .h5 (chain), .tfm (linear only), .nii.gz/.nrrd/.mha (dense field), or an .mrb scene.")],
-    preset: Annotated[str, typer.Option(help="rigid, affine, deformable or deformable-different-modality.")] = "deformable",
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Transform: .h5 (chain), .tfm (linear only), .nii.gz/.nrrd/.mha (dense field), or an .mrb scene.",
+        ),
+    ],
+    preset: Annotated[
+        str, typer.Option(help="rigid, affine, deformable or deformable-different-modality.")
+    ] = "deformable",
     inverse: Annotated[Path | None, typer.Option(help="Also write the inverse transform.")] = None,
     moved: Annotated[Path | None, typer.Option(help="Also write the moving image on the fixed image's grid.")] = None,
     fixed_mask: Annotated[Path | None, typer.Option(help="Only voxels inside this mask count.")] = None,
@@ -92,17 +122,25 @@ def register(
 
     if preset not in PRESETS:
         raise InvalidSetting(f"The preset is '{preset}'", f"one of {', '.join(PRESETS)}", "choose one of these")
-    for path, extensions in ((output, (*TRANSFORM_EXTENSIONS, SCENE)), (inverse, TRANSFORM_EXTENSIONS), (moved, VOLUME_EXTENSIONS)):
+    for path, extensions in (
+        (output, (*TRANSFORM_EXTENSIONS, SCENE)),
+        (inverse, TRANSFORM_EXTENSIONS),
+        (moved, VOLUME_EXTENSIONS),
+    ):
         if path is not None:
             require_writable(path, overwrite, extensions)
     with progress_bar("register") as progress:
         fixed_image, moving_image = read_image(fixed), read_image(moving)
         result = run(
-            fixed_image, moving_image, PRESETS[preset],
+            fixed_image,
+            moving_image,
+            PRESETS[preset],
             fixed_mask=read_labels(fixed_mask) if fixed_mask else None,
             moving_mask=read_labels(moving_mask) if moving_mask else None,
             initial=read_transform(initial) if initial else None,
-            device=pick_device(device), progress=progress)
+            device=pick_device(device),
+            progress=progress,
+        )
         if output.suffix == SCENE:
             write_registration_scene(result, fixed_image, moving_image, output)
         else:
@@ -113,9 +151,17 @@ def register(
             write_image(resample_image(moving_image, fixed_image.geometry, result.transform), moved)
     show_findings(result.findings)
     quality = asdict(result.quality)
-    show_result(f"{result.sentence}\nwritten: {output}",
-                {"output": str(output), "sentence": result.sentence, "quality": quality, "seconds": result.seconds,
-                 "findings": findings_data(result.findings)}, as_json)
+    show_result(
+        f"{result.sentence}\nwritten: {output}",
+        {
+            "output": str(output),
+            "sentence": result.sentence,
+            "quality": quality,
+            "seconds": result.seconds,
+            "findings": findings_data(result.findings),
+        },
+        as_json,
+    )
 
 
 def apply(
@@ -144,7 +190,14 @@ def apply(
 def preprocess(
     image: Annotated[Path, typer.Argument(help="Image to be prepared.")],
     output: Output,
-    step: Annotated[list[str], typer.Option("--step", "-s", help="In this order; e.g. n4_bias_correction, gaussian_denoise:sigma_mm=1, clahe, z_score, ct_window:low_hu=-160,high_hu=240.")],
+    step: Annotated[
+        list[str],
+        typer.Option(
+            "--step",
+            "-s",
+            help="In this order; e.g. n4_bias_correction, gaussian_denoise:sigma_mm=1, clahe, z_score, ct_window:low_hu=-160,high_hu=240.",
+        ),
+    ],
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -156,7 +209,9 @@ def preprocess(
     steps = [step_from_text(text) for text in step]
     require_writable(output, overwrite)
     with progress_bar("preprocess"):
-        source, findings = check_image(read_image(image), Need("preprocess", channels=None, allow_single_slice=True, contrast=False))
+        source, findings = check_image(
+            read_image(image), Need("preprocess", channels=None, allow_single_slice=True, contrast=False)
+        )
         write_image(apply_steps(source, steps), output)
     show_findings(findings)
     show_result(f"written: {output}", {"output": str(output), "findings": findings_data(findings)}, as_json)
@@ -174,6 +229,10 @@ def _parse_region(text: str | None):
     except ValueError:
         numbers = []
     if len(numbers) != 6:
-        raise InvalidSetting(f"The region is '{text}'", "six numbers r0,a0,s0,r1,a1,s1 in RAS mm", "write it as --region=-44,-48,-36,-8,2,0")
+        raise InvalidSetting(
+            f"The region is '{text}'",
+            "six numbers r0,a0,s0,r1,a1,s1 in RAS mm",
+            "write it as --region=-44,-48,-36,-8,2,0",
+        )
     low, high = numbers[:3], numbers[3:]
     return np.array([[(low, high)[bit][axis] for axis, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])

@@ -17,7 +17,9 @@ def _group() -> None:
 
 
 @app.command("list")
-def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False) -> None:
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
     """List the installed models."""
     from rich.table import Table
 
@@ -31,6 +33,12 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print one 
     for model in models:
         dice = [scores["dice_mean"] for scores in model.scores.values() if "dice_mean" in scores]
         table.add_row(
-            model.name, model.title, model.version, ", ".join(f"{c.modality} {c.name}" for c in model.channels),
-            ", ".join(label.name for label in model.labels), f"{sum(dice) / len(dice):.3f}" if dice else "not measured", model.licence)
+            model.name,
+            model.title,
+            model.version,
+            ", ".join(f"{c.modality} {c.name}" for c in model.channels),
+            ", ".join(label.name for label in model.labels),
+            f"{sum(dice) / len(dice):.3f}" if dice else "not measured",
+            model.licence,
+        )
     screen.print(table)

@@ -19,7 +19,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for scene.mrb, pictures and the table.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for scene.mrb, pictures and the table.")
+    ] = Path("demo"),
     device: Device = "auto",
 ) -> None:
     """Segment two real heads, register one to the other and carry the segmentation over; leaves a scene for Slicer."""
@@ -29,7 +31,9 @@ def demo(
         tables = run_demo(output, device, progress)
     for table in tables:
         screen.print(table)
-    screen.print(f"written: {output}/scene.mrb and {', '.join(sorted(p.name for p in output.glob('*.png')))}", markup=False)
+    screen.print(
+        f"written: {output}/scene.mrb and {', '.join(sorted(p.name for p in output.glob('*.png')))}", markup=False
+    )
 
 
 def info(as_json: Json = False) -> None:
@@ -44,7 +48,11 @@ def info(as_json: Json = False) -> None:
     from ..files.model_store import list_models, user_store
 
     def version(name: str) -> str:
-        return importlib.metadata.version(name) if importlib.util.find_spec(name.replace("slicer-core", "slicer")) else "not installed"
+        return (
+            importlib.metadata.version(name)
+            if importlib.util.find_spec(name.replace("slicer-core", "slicer"))
+            else "not installed"
+        )
 
     free = free_host_bytes()
     facts = {

@@ -42,7 +42,13 @@ def report_errors(run: Callable[[], object]) -> None:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """A progress bar with remaining time on standard error."""
-    columns = (TextColumn("{task.fields[title]}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn("{task.fields[title]}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Bar(*columns, console=messages, transient=True) as bar:
         task = bar.add_task("", total=1.0, title=title)
         yield Progress(lambda fraction, message: bar.update(task, completed=fraction, description=message))
@@ -66,4 +72,6 @@ def show_result(text: str, data: Mapping[str, object], as_json: bool) -> None:
 
 def findings_data(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """Findings for JSON."""
-    return [{"level": finding.level.name.lower(), "message": finding.message, "fix": finding.fix} for finding in findings]
+    return [
+        {"level": finding.level.name.lower(), "message": finding.message, "fix": finding.fix} for finding in findings
+    ]

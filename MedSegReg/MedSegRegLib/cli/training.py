@@ -17,9 +17,23 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with 'images' and 'labels': one label map of the same name for every image.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoint, curve, scores and the finished model; a second call goes on there.")],
-    settings: Annotated[Path | None, typer.Option(help="JSON file; without it, settings that fit the data are proposed and written to OUTPUT/settings.json.")] = None,
+    data: Annotated[
+        Path, typer.Argument(help="Folder with 'images' and 'labels': one label map of the same name for every image.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for checkpoint, curve, scores and the finished model; a second call goes on there.",
+        ),
+    ],
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file; without it, settings that fit the data are proposed and written to OUTPUT/settings.json."
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the model when settings are proposed.")] = "my-model",
     epochs: Annotated[int | None, typer.Option(help="Instead of the number in the settings.", min=1)] = None,
     device: Device = "auto",
@@ -34,7 +48,12 @@ def train(
         chosen = chosen.model_copy(update={"epochs": epochs})
     with progress_bar("train") as progress:
         spec = train_model(data, chosen, output, device=device, progress=progress)
-    lines = [f"{structure}: Dice {scores['dice_mean']:.3f}, worst {scores['dice_worst']:.3f}, HD95 {scores['hd95_mm_mean']:.2f} mm"
-             for structure, scores in spec.scores.items()]
-    show_result("\n".join([*lines, f"model: {output / 'model'}", f"curve: {output / 'curve.png'}"]),
-                {"model": str(output / "model"), "scores": spec.scores, "training": spec.training}, as_json)
+    lines = [
+        f"{structure}: Dice {scores['dice_mean']:.3f}, worst {scores['dice_worst']:.3f}, HD95 {scores['hd95_mm_mean']:.2f} mm"
+        for structure, scores in spec.scores.items()
+    ]
+    show_result(
+        "\n".join([*lines, f"model: {output / 'model'}", f"curve: {output / 'curve.png'}"]),
+        {"model": str(output / "model"), "scores": spec.scores, "training": spec.training},
+        as_json,
+    )

@@ -54,8 +54,10 @@ def jacobian_determinant(displacement: Displacement) -> torch.Tensor:
     1.0
     """
     vectors = displacement.vectors_ras_mm
-    slopes = [torch.gradient(vectors, dim=axis)[0] if vectors.shape[axis] > 1 else torch.zeros_like(vectors)
-              for axis in (3, 2, 1)]
+    slopes = [
+        torch.gradient(vectors, dim=axis)[0] if vectors.shape[axis] > 1 else torch.zeros_like(vectors)
+        for axis in (3, 2, 1)
+    ]
     return _determinant(slopes, displacement.geometry)
 
 
@@ -78,8 +80,9 @@ def sdlogj(displacement: Displacement, mask: Labels | None = None) -> float:
     return float(counted.std(correction=0))
 
 
-def inverse_consistency(transform: Transform, inverse: Transform, grid: Geometry,
-                        mask: Labels | None = None) -> InverseConsistency:
+def inverse_consistency(
+    transform: Transform, inverse: Transform, grid: Geometry, mask: Labels | None = None
+) -> InverseConsistency:
     """How far ``inverse(transform(x))`` is from x, over the voxels of a grid (of the fixed image).
 
     Args:

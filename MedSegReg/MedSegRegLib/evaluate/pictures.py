@@ -25,7 +25,8 @@ from .planes import Plane, cut_planes, find_centre
 
 BACKGROUND, INK, FAINT, EDGE, FOLDING = "#0e1116", "#e6e8eb", "#8b949e", "#ffb000", "#f4ff3a"
 VOLUME_CHANGE = LinearSegmentedColormap.from_list(
-    "volume_change", ["#9ad8ff", "#2b7fe0", BACKGROUND, "#e0482b", "#ffc89a"])
+    "volume_change", ["#9ad8ff", "#2b7fe0", BACKGROUND, "#e0482b", "#ffc89a"]
+)
 WIDEST, TALLEST, GAP, DOTS_PER_INCH = 10.0, 12.0, 0.1, 140  # inches
 LEGEND_ENTRIES, LONGEST_NAME, FILL_ALPHA = 36, 30, 0.3
 EDGE_SIGMA_MM, SQUARES = 1.5, 10  # squares along the longest side of the field of view
@@ -72,9 +73,7 @@ def checkerboard(fixed: Image, moved: Image, path: str | Path, title: str = "") 
     _save(figure, path)
 
 
-def before_after(
-    fixed: Image, moving_on_fixed: Image, moved: Image, path: str | Path, title: str = ""
-) -> None:
+def before_after(fixed: Image, moving_on_fixed: Image, moved: Image, path: str | Path, title: str = "") -> None:
     """Fixed image, moving image before and moving image after registration, with the edges of the fixed in colour.
 
     Args:
@@ -117,8 +116,11 @@ def jacobian_map(
     change = Image(jacobian.detach().cpu().float()[None], geometry)
     values = change.numpy()[0]
     if not np.isfinite(values).all():
-        raise NonFiniteVoxels(f"{(~np.isfinite(values)).sum()} Jacobian determinants are not finite", "finite numbers",
-                              "compute the transform again")
+        raise NonFiniteVoxels(
+            f"{(~np.isfinite(values)).sum()} Jacobian determinants are not finite",
+            "finite numbers",
+            "compute the transform again",
+        )
     folds = Labels.from_array(values <= 0, geometry)
     count = int(folds.tensor.sum())
     worst = np.unravel_index(values.argmin(), values.shape)[::-1]
@@ -130,13 +132,17 @@ def jacobian_map(
         _draw_picture(axes, plane, picture)
         shown = np.nan_to_num(plane.sample(logarithm))
         alpha = 0.8 * np.minimum(np.abs(shown) / limit, 1)
-        drawn = axes.imshow(shown, VOLUME_CHANGE, vmin=-limit, vmax=limit, alpha=alpha, extent=plane.extent_mm,
-                            origin="lower")
+        drawn = axes.imshow(
+            shown, VOLUME_CHANGE, vmin=-limit, vmax=limit, alpha=alpha, extent=plane.extent_mm, origin="lower"
+        )
         _draw_mask(axes, plane, plane.sample_labels(folds) > 0, FOLDING)
     height = figure.get_figheight()
     bar = figure.colorbar(drawn, cax=figure.add_axes((0.25, 0.6 / height, 0.5, 0.1 / height)), orientation="horizontal")
-    bar.set_label(f"log J (moving volume / fixed volume); J from {values.min():.3g} to {values.max():.3g}; "
-                  f"{count} of {values.size} voxels fold", color=INK)
+    bar.set_label(
+        f"log J (moving volume / fixed volume); J from {values.min():.3g} to {values.max():.3g}; "
+        f"{count} of {values.size} voxels fold",
+        color=INK,
+    )
     bar.ax.tick_params(colors=FAINT)
     bar.outline.set_visible(False)
     _save(figure, path)
@@ -179,12 +185,24 @@ def _draw_picture(axes: Axes, plane: Plane, picture: np.ndarray) -> None:
     axes.imshow(picture, gray, vmin=0, vmax=1, extent=plane.extent_mm, origin="lower", interpolation="bilinear")
     axes.set_xlim(plane.extent_mm[1], plane.extent_mm[0])  # the larger coordinate (R, A) on the left
     view = plane.view
-    texts = [(0.015, 0.5, view.left, "left", "center"), (0.985, 0.5, view.right, "right", "center"),
-             (0.5, 0.985, view.top, "center", "top"),
-             (0.015, 0.015, f"{view.name}  {plane.position}", "left", "bottom")]
+    texts = [
+        (0.015, 0.5, view.left, "left", "center"),
+        (0.985, 0.5, view.right, "right", "center"),
+        (0.5, 0.985, view.top, "center", "top"),
+        (0.015, 0.015, f"{view.name}  {plane.position}", "left", "bottom"),
+    ]
     for x, y, text, across, up in texts:
-        axes.text(x, y, text, color=INK, fontsize=9, transform=axes.transAxes, ha=across, va=up,
-                  path_effects=[withStroke(linewidth=2, foreground=BACKGROUND)])
+        axes.text(
+            x,
+            y,
+            text,
+            color=INK,
+            fontsize=9,
+            transform=axes.transAxes,
+            ha=across,
+            va=up,
+            path_effects=[withStroke(linewidth=2, foreground=BACKGROUND)],
+        )
 
 
 def _draw_labels(axes: Axes, plane: Plane, labels: Labels) -> dict[int, int]:
@@ -209,8 +227,14 @@ def _draw_contour(axes: Axes, plane: Plane, mask: np.ndarray, color: tuple[float
     pixel = plane.geometry.spacing_mm[0]
     x0, x1, y0, y1 = plane.extent_mm
     padded = np.pad(mask, 1).astype(float)  # closed at the border, and at least 3 x 3
-    axes.contour(padded, [0.5], colors=[color], linewidths=1.0, origin="lower",
-                 extent=(x0 - pixel, x1 + pixel, y0 - pixel, y1 + pixel))
+    axes.contour(
+        padded,
+        [0.5],
+        colors=[color],
+        linewidths=1.0,
+        origin="lower",
+        extent=(x0 - pixel, x1 + pixel, y0 - pixel, y1 + pixel),
+    )
 
 
 def _edges(plane: Plane, picture: np.ndarray) -> np.ndarray:
@@ -231,8 +255,16 @@ def _draw_legend(axes: Axes, structures: Sequence[Structure]) -> None:
         names[LEGEND_ENTRIES:] = [f"and {len(names) - LEGEND_ENTRIES} more"]
         handles[LEGEND_ENTRIES:] = [Line2D([], [], linestyle="")]
     few = len(names) <= LEGEND_ENTRIES // 2
-    legend = axes.legend(handles, names, loc="center", frameon=False, labelcolor=INK, fontsize=10 if few else 8,
-                         ncols=1 if few else 2, handletextpad=0.3)
+    legend = axes.legend(
+        handles,
+        names,
+        loc="center",
+        frameon=False,
+        labelcolor=INK,
+        fontsize=10 if few else 8,
+        ncols=1 if few else 2,
+        handletextpad=0.3,
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -247,5 +279,6 @@ def _require_same_grid(fixed: Image, other: Image) -> None:
     if not fixed.geometry.same_grid(other.geometry):
         raise GeometryMismatch(
             f"The images have {fixed.geometry.size_ijk} and {other.geometry.size_ijk} voxels, or differ in position",
-            "both on the fixed image's grid", "resample the moving image onto the fixed grid",
+            "both on the fixed image's grid",
+            "resample the moving image onto the fixed grid",
         )

@@ -103,7 +103,10 @@ class StructureSummary:
 
 
 def compare_labels(
-    truth: Labels, prediction: Labels, structures: Sequence[Structure] | None = None, tolerance_mm: float = 1.0,
+    truth: Labels,
+    prediction: Labels,
+    structures: Sequence[Structure] | None = None,
+    tolerance_mm: float = 1.0,
     progress: Progress = SILENT,
 ) -> list[StructureScores]:
     """Score a prediction against the truth, structure by structure.
@@ -141,8 +144,17 @@ def compare_labels(
             nsd, hd95_mm, assd_mm = surfaces.nsd(tolerance_mm), surfaces.hd95_mm, surfaces.assd_mm
         elif overlap.outcome != "absent":
             nsd, hd95_mm, assd_mm = 0.0, diagonal_mm(truth.geometry), diagonal_mm(truth.geometry)
-        scores.append(StructureScores(**asdict(overlap), name=names[value], value=value, tolerance_mm=tolerance_mm,
-                                      nsd=nsd, hd95_mm=hd95_mm, assd_mm=assd_mm))
+        scores.append(
+            StructureScores(
+                **asdict(overlap),
+                name=names[value],
+                value=value,
+                tolerance_mm=tolerance_mm,
+                nsd=nsd,
+                hd95_mm=hd95_mm,
+                assd_mm=assd_mm,
+            )
+        )
     progress.update(1.0)
     return scores
 
@@ -179,8 +191,9 @@ def _summarize_structure(name: str, value: int, by_case: dict[str, StructureScor
         if found:
             metrics[metric.name] = _summarize_metric(metric, found, seed)
     absent = outcomes.count("absent")
-    return StructureSummary(name, value, len(outcomes) - absent, absent, outcomes.count("missed"),
-                            outcomes.count("invented"), metrics)
+    return StructureSummary(
+        name, value, len(outcomes) - absent, absent, outcomes.count("missed"), outcomes.count("invented"), metrics
+    )
 
 
 def _summarize_metric(metric: Metric, by_case: dict[str, float], seed: int) -> MetricSummary:
@@ -191,14 +204,16 @@ def _summarize_metric(metric: Metric, by_case: dict[str, float], seed: int) -> M
     if len(numbers) > 1:
         means = np.random.default_rng(seed).choice(numbers, (RESAMPLES, len(numbers))).mean(axis=1)
         low, high = (float(bound) for bound in np.percentile(means, (2.5, 97.5)))
-    return MetricSummary(float(numbers.mean()), float(np.median(numbers)), low, high, float(numbers[worst]),
-                         list(by_case)[worst])
+    return MetricSummary(
+        float(numbers.mean()), float(np.median(numbers)), low, high, float(numbers[worst]), list(by_case)[worst]
+    )
 
 
 def _require_same_grid(truth: Geometry, prediction: Geometry) -> None:
     if not truth.same_grid(prediction):
         raise GeometryMismatch(
-            f"The prediction has {_describe(prediction)}", f"the truth's grid: {_describe(truth)}",
+            f"The prediction has {_describe(prediction)}",
+            f"the truth's grid: {_describe(truth)}",
             "resample the prediction onto the truth's grid",
         )
 

@@ -40,8 +40,9 @@ class SurfaceDistances:
     @property
     def hd95_mm(self) -> float:
         """95th percentile Hausdorff distance: the larger of the two directions' area-weighted percentiles."""
-        return max(_percentile(self.truth_mm, self.truth_mm2, 0.95),
-                   _percentile(self.prediction_mm, self.prediction_mm2, 0.95))
+        return max(
+            _percentile(self.truth_mm, self.truth_mm2, 0.95), _percentile(self.prediction_mm, self.prediction_mm2, 0.95)
+        )
 
     @property
     def assd_mm(self) -> float:
@@ -67,8 +68,11 @@ def measure_surfaces(truth: np.ndarray, prediction: np.ndarray, axes_mm: np.ndar
         InputError: a mask is empty; then there is no distance, and the caller decides what that means.
     """
     if not truth.any() or not prediction.any():
-        raise InputError("A mask without voxels has no surface", "at least one voxel in both masks",
-                         "score empty masks by compare_labels")
+        raise InputError(
+            "A mask without voxels has no surface",
+            "at least one voxel in both masks",
+            "score empty masks by compare_labels",
+        )
     truth_points, truth_mm2 = _surface_elements(truth, axes_mm)
     prediction_points, prediction_mm2 = _surface_elements(prediction, axes_mm)
     truth_mm = _nearest_mm(truth_points, prediction_points)

@@ -45,8 +45,14 @@ def scores_table(scores: Sequence[StructureScores], title: str = "") -> Table:
     table = _table(title, [_title(metric, scores) for metric in SHOWN], ["Structure", "Truth (ml)", "Found (ml)"])
     for score in scores:
         numbers = [_number(getattr(score, metric.name), metric) for metric in SHOWN]
-        _add_row(table, score.name, f"{score.truth_ml:.2f}", f"{score.prediction_ml:.2f}", *numbers,
-                 "" if score.outcome == "scored" else score.outcome)
+        _add_row(
+            table,
+            score.name,
+            f"{score.truth_ml:.2f}",
+            f"{score.prediction_ml:.2f}",
+            *numbers,
+            "" if score.outcome == "scored" else score.outcome,
+        )
     return table
 
 
@@ -56,16 +62,24 @@ def summary_table(summaries: Sequence[StructureSummary], title: str = "") -> Tab
     for summary in summaries:
         numbers = [_spread(summary.metrics.get(metric.name), metric) for metric in SHOWN]
         counts = {"missed": summary.missed, "invented": summary.invented, "absent": summary.absent}
-        _add_row(table, summary.name, str(summary.cases), *numbers,
-                 "\n".join(f"{count} {what}" for what, count in counts.items() if count))
+        _add_row(
+            table,
+            summary.name,
+            str(summary.cases),
+            *numbers,
+            "\n".join(f"{count} {what}" for what, count in counts.items() if count),
+        )
     return table
 
 
 def _rows(cases: Cases) -> list[dict[str, object]]:
     names = ["name", "value", "outcome", *VOLUMES, *(m.name for m in METRICS)]
     names += [f.name for f in fields(StructureScores) if f.name not in names]
-    return [{"case": case, **{name: getattr(score, name) for name in names}} for case, scores in cases.items()
-            for score in scores]
+    return [
+        {"case": case, **{name: getattr(score, name) for name in names}}
+        for case, scores in cases.items()
+        for score in scores
+    ]
 
 
 def _table(title: str, metrics: Sequence[str], leading: Sequence[str]) -> Table:

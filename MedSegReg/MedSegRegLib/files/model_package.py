@@ -164,8 +164,9 @@ def read_model(folder: Path) -> tuple[ModelSpec, dict[str, torch.Tensor]]:
     content = path.read_bytes()
     digest, wanted = hashlib.sha256(content).hexdigest(), spec.sha256.get("weights.safetensors", "none")
     if digest != wanted:
-        raise DamagedModel(f"The weights of '{spec.name}' have sha256 {digest[:12]}", f"{wanted[:12]}, of model.json",
-                           AGAIN)
+        raise DamagedModel(
+            f"The weights of '{spec.name}' have sha256 {digest[:12]}", f"{wanted[:12]}, of model.json", AGAIN
+        )
     return spec, read_weights(content, spec.name)
 
 
@@ -173,8 +174,11 @@ def read_spec(folder: Path) -> ModelSpec:
     """Only the description of a model package, checked against the schema."""
     path = folder / "model.json"
     if not path.is_file():
-        raise UnknownModel(f"There is no model in '{folder}'", "a folder with model.json and weights.safetensors",
-                           "list the models with 'medsegreg model list'")
+        raise UnknownModel(
+            f"There is no model in '{folder}'",
+            "a folder with model.json and weights.safetensors",
+            "list the models with 'medsegreg model list'",
+        )
     what = f"model.json of '{folder.name}'"
     if path.stat().st_size > MAX_JSON_BYTES:
         raise DamagedModel(f"{what} has {path.stat().st_size} bytes", f"at most {MAX_JSON_BYTES}", AGAIN)
@@ -182,8 +186,11 @@ def read_spec(folder: Path) -> ModelSpec:
         return ModelSpec.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_no_duplicates))
     except ValidationError as error:
         first = error.errors()[0]
-        raise DamagedModel(f"{what} is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-                           "a description in the format of MedSegReg models", f"{AGAIN}, or correct the file") from None
+        raise DamagedModel(
+            f"{what} is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "a description in the format of MedSegReg models",
+            f"{AGAIN}, or correct the file",
+        ) from None
     except (ValueError, RecursionError) as error:
         raise DamagedModel(f"{what} cannot be read: {error}", "JSON text", AGAIN) from None
 
@@ -192,13 +199,17 @@ def read_weights(content: bytes, name: str) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file given as bytes, as float32; the header's length is checked before it is parsed."""
     header = struct.unpack("<Q", content[:8])[0] if len(content) >= 8 else -1
     if not 0 < header <= min(MAX_HEADER_BYTES, len(content) - 8):
-        raise DamagedModel(f"The weights of '{name}' claim a header of {header} bytes in a file of {len(content)}",
-                           f"a whole file with a header of at most {MAX_HEADER_BYTES} bytes", AGAIN)
+        raise DamagedModel(
+            f"The weights of '{name}' claim a header of {header} bytes in a file of {len(content)}",
+            f"a whole file with a header of at most {MAX_HEADER_BYTES} bytes",
+            AGAIN,
+        )
     try:
         stored = load_safetensors(content)
     except (SafetensorError, KeyError) as error:  # KeyError: a type that torch has not
-        raise DamagedModel(f"The weights of '{name}' are damaged ({error})", "a whole safetensors file",
-                           AGAIN) from None
+        raise DamagedModel(
+            f"The weights of '{name}' are damaged ({error})", "a whole safetensors file", AGAIN
+        ) from None
     whole = [key for key, tensor in stored.items() if not tensor.is_floating_point()]
     weights = {key: tensor.float() for key, tensor in stored.items() if key not in whole}
     bad = whole + [key for key, tensor in weights.items() if not torch.isfinite(tensor).all()]
@@ -228,10 +239,14 @@ def require_weights_fit(network: torch.nn.Module, weights: dict[str, torch.Tenso
     given = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     if wanted != given:
         differing = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
-        listed = "; ".join(f"{key}: {given.get(key, 'missing')} for {wanted.get(key, 'nothing')}"
-                           for key in differing[:5])
-        raise ModelMismatch(f"{len(differing)} tensors of '{name}' do not fit its architecture ({listed})",
-                            "the names and shapes of the architecture in model.json", AGAIN)
+        listed = "; ".join(
+            f"{key}: {given.get(key, 'missing')} for {wanted.get(key, 'nothing')}" for key in differing[:5]
+        )
+        raise ModelMismatch(
+            f"{len(differing)} tensors of '{name}' do not fit its architecture ({listed})",
+            "the names and shapes of the architecture in model.json",
+            AGAIN,
+        )
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -37,8 +37,11 @@ def model_folder(name: str | Path) -> Path:
     known = {read_spec(folder).name: folder for folder in _folders()}
     if str(name) in known:
         return known[str(name)]
-    raise UnknownModel(f"There is no model '{name}'", f"one of: {', '.join(known) or 'none'}, or the folder of a model",
-                       "list them with 'medsegreg model list'")
+    raise UnknownModel(
+        f"There is no model '{name}'",
+        f"one of: {', '.join(known) or 'none'}, or the folder of a model",
+        "list them with 'medsegreg model list'",
+    )
 
 
 def _folders() -> list[Path]:

@@ -75,7 +75,9 @@ def segments_from_metadata(fields: dict[str, str], name: str) -> list[Segment]:
                 "a label value, a layer and three colour numbers",
                 EXPORT_AGAIN,
             ) from None
-        structure = coded_structure(value, segment["Name"] or segment["ID"], (red, green, blue), _terminology(segment["Tags"]))
+        structure = coded_structure(
+            value, segment["Name"] or segment["ID"], (red, green, blue), _terminology(segment["Tags"])
+        )
         segments.append(Segment(structure, layer))
     return segments
 

@@ -21,8 +21,11 @@ def require_node(node: Any, class_name: str) -> None:
         found = node.GetClassName() if hasattr(node, "GetClassName") else type(node).__name__
         raise NodeError(f"The node is a {found}", f"a {class_name}", "select a node of this type")
     if node.GetScene() is None:
-        raise NodeError(f"The node '{node.GetName()}' was removed from its scene", "a node that is in a scene",
-                        "select a node that still exists, or load it again")
+        raise NodeError(
+            f"The node '{node.GetName()}' was removed from its scene",
+            "a node that is in a scene",
+            "select a node that still exists, or load it again",
+        )
 
 
 def require_image_volume(node: Any) -> None:
@@ -38,19 +41,31 @@ def require_image_volume(node: Any) -> None:
     """
     require_node(node, "vtkMRMLScalarVolumeNode")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        raise NotAnImage(f"The node '{node.GetName()}' is a label map", "an image with intensities",
-                         "select the image, or convert the label map to a scalar volume if it really holds intensities")
+        raise NotAnImage(
+            f"The node '{node.GetName()}' is a label map",
+            "an image with intensities",
+            "select the image, or convert the label map to a scalar volume if it really holds intensities",
+        )
     require_scalar_voxels(node)
 
 
 def require_scalar_voxels(node: Any) -> None:
     """Refuse a volume node without voxels or with more than one value a voxel (ComponentCount, EmptyVolume)."""
     image_data = node.GetImageData()
-    count = 0 if image_data is None or image_data.GetPointData().GetScalars() is None \
+    count = (
+        0
+        if image_data is None or image_data.GetPointData().GetScalars() is None
         else image_data.GetNumberOfScalarComponents()
+    )
     if any(node.IsA(name) for name in VECTOR_CLASSES) or count > 1:
-        raise ComponentCount(f"The node '{node.GetName()}' is a {node.GetClassName()} with {count} components a voxel",
-                             "one component", "convert it to a scalar volume, or choose one component or frame")
+        raise ComponentCount(
+            f"The node '{node.GetName()}' is a {node.GetClassName()} with {count} components a voxel",
+            "one component",
+            "convert it to a scalar volume, or choose one component or frame",
+        )
     if count == 0 or image_data.GetNumberOfPoints() == 0:
-        raise EmptyVolume(f"The node '{node.GetName()}' has no voxels", "a volume with image data",
-                          "load the image again, or select another volume")
+        raise EmptyVolume(
+            f"The node '{node.GetName()}' has no voxels",
+            "a volume with image data",
+            "load the image again, or select another volume",
+        )

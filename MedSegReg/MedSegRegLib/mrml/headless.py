@@ -74,7 +74,8 @@ def new_scene() -> Any:
     if not hasattr(slicer, "app"):
         slicer.mrmlScene = scene
         slicer.modules = SimpleNamespace(
-            **{name.lower(): SimpleNamespace(logic=lambda logic=logic: logic) for name, logic in logics.items()})
+            **{name.lower(): SimpleNamespace(logic=lambda logic=logic: logic) for name, logic in logics.items()}
+        )
     return scene
 
 
@@ -93,8 +94,11 @@ def save_scene(scene: Any, path: str | os.PathLike) -> None:
         raise UnsupportedFile(f"The scene file is called '{path.name}'", "an ending .mrb or .mrml", "rename the output")
     data = path.with_name("Data")
     if path.suffix == ".mrml" and data.exists():
-        raise OutputNotWritable(f"There is already a folder '{data.name}' beside '{path.name}'", "a folder without it",
-                                "choose another folder, or save as .mrb")
+        raise OutputNotWritable(
+            f"There is already a folder '{data.name}' beside '{path.name}'",
+            "a folder without it",
+            "choose another folder, or save as .mrb",
+        )
     with _folder_beside(path) as folder:
         bundle = folder / path.stem
         bundle.mkdir()
@@ -160,8 +164,11 @@ def save_node(node: Any, path: str | os.PathLike) -> None:
     path = Path(path)
     storage = node.CreateDefaultStorageNode()
     if storage is None or not storage.SupportedFileType(path.name):
-        raise OutputNotWritable(f"A {node.GetClassName()} cannot be written as '{path.name}'", "one of its file types",
-                                "choose another file ending")
+        raise OutputNotWritable(
+            f"A {node.GetClassName()} cannot be written as '{path.name}'",
+            "one of its file types",
+            "choose another file ending",
+        )
     _require_nifti_can_hold(node, path)
     with _folder_beside(path) as folder:
         whole = folder / path.name
@@ -175,8 +182,11 @@ def _import_slicer() -> Any:
     try:
         import slicer  # noqa: PLC0415 - this file must import without it, to say what is missing
     except ImportError as error:
-        raise MissingPackage("There is no 3D Slicer and no package slicer-core here", "one of them, for work on scenes",
-                             'pip install "medsegreg[scene]"') from error
+        raise MissingPackage(
+            "There is no 3D Slicer and no package slicer-core here",
+            "one of them, for work on scenes",
+            'pip install "medsegreg[scene]"',
+        ) from error
     return slicer
 
 
@@ -187,8 +197,11 @@ def _folder_beside(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=".medsegreg-", dir=path.parent) as folder:
             yield Path(folder)
     except OSError as error:
-        raise OutputNotWritable(f"'{path.name}' cannot be written: {error.strerror}", "a folder with space to write to",
-                                "create the folder, free some space, or choose another") from error
+        raise OutputNotWritable(
+            f"'{path.name}' cannot be written: {error.strerror}",
+            "a folder with space to write to",
+            "create the folder, free some space, or choose another",
+        ) from error
 
 
 def _require_nifti_can_hold(node: Any, path: Path) -> None:
@@ -201,14 +214,20 @@ def _require_nifti_can_hold(node: Any, path: Path) -> None:
     else:
         geometries = [volumes.geometry_of_node(node)]
     if any(geometry.is_sheared for geometry in geometries):
-        raise InvalidGeometry(f"The grid of '{node.GetName()}' is sheared", "axes at right angles for NIfTI",
-                              "save it as .nrrd, which keeps the shear")
+        raise InvalidGeometry(
+            f"The grid of '{node.GetName()}' is sheared",
+            "axes at right angles for NIfTI",
+            "save it as .nrrd, which keeps the shear",
+        )
 
 
 def _not_written(path: Path, messages: str, folder: Path) -> OutputNotWritable:
     said = messages.replace(str(folder), "").strip() or "its storage gave no reason"
-    return OutputNotWritable(f"'{path.name}' was not written: {said}", "nodes that can be stored",
-                             "remove volumes without voxels; convert 8-bit signed voxels to short or float")
+    return OutputNotWritable(
+        f"'{path.name}' was not written: {said}",
+        "nodes that can be stored",
+        "remove volumes without voxels; convert 8-bit signed voxels to short or float",
+    )
 
 
 def _write_bundle(scene: Any, bundle: Path, path: Path) -> None:
@@ -224,12 +243,16 @@ def _unpack(path: Path, folder: Path) -> Path:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or ":" in name:
-                    raise UnsafeFile(f"'{path.name}' holds the entry '{name}'", "entries inside its own folder",
-                                     "do not open this file; ask where it comes from")
+                    raise UnsafeFile(
+                        f"'{path.name}' holds the entry '{name}'",
+                        "entries inside its own folder",
+                        "do not open this file; ask where it comes from",
+                    )
             archive.extractall(folder)
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise DamagedFile(f"'{path.name}' is not a readable bundle: {error}", "a complete .mrb file",
-                          "copy or download it again") from error
+        raise DamagedFile(
+            f"'{path.name}' is not a readable bundle: {error}", "a complete .mrb file", "copy or download it again"
+        ) from error
     scenes = sorted(folder.glob("*.mrml")) + sorted(folder.glob("*/*.mrml"))
     if not scenes:
         raise DamagedFile(f"'{path.name}' holds no scene", "a .mrml file inside", "copy or download it again")
@@ -240,6 +263,7 @@ def _read_mrml(path: Path) -> Any:
     scene = new_scene()
     scene.SetURL(str(path))
     if not scene.Connect():
-        raise DamagedFile(f"'{path.name}' could not be read as a scene", "a scene that Slicer wrote",
-                          "copy or download it again")
+        raise DamagedFile(
+            f"'{path.name}' could not be read as a scene", "a scene that Slicer wrote", "copy or download it again"
+        )
     return scene

@@ -15,8 +15,8 @@ from ..files.slicer_segments import generic_structure
 from ..geometry import Geometry
 from ..image import Labels, Structure
 from ..resample import resample_labels
-from .guards import require_node
 from ..terminology import coded_structure, terminology_entry
+from .guards import require_node
 from .volumes import geometry_of_extent, vtk_image, world_matrix
 
 BINARY_LABELMAP = "Binary labelmap"
@@ -24,7 +24,13 @@ TERMINOLOGY_TAG = "TerminologyEntry"
 
 
 def write_segmentation(
-    labels: Labels, scene: Any, *, name: str, reference: Any = None, node: Any = None, replace: Sequence[str] = (),
+    labels: Labels,
+    scene: Any,
+    *,
+    name: str,
+    reference: Any = None,
+    node: Any = None,
+    replace: Sequence[str] = (),
 ) -> Any:
     """Put labels into a segmentation node, whole or not at all, in one undo step.
 
@@ -64,7 +70,8 @@ def write_segmentation(
     node.UndoEnabledOn()
     converter = slicer.vtkSegmentationConverter
     node.GetSegmentation().SetConversionParameter(
-        converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(image))
+        converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(image)
+    )
     _add_segments(node, segments, ())
     scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
@@ -105,8 +112,11 @@ def _structures_of(labels: Labels) -> tuple[Structure, ...]:
     """The structures of the labels and one for each value that has none."""
     values = [structure.value for structure in labels.structures]
     if len(set(values)) < len(values) or min(values, default=1) < 1:
-        raise InputError(f"The structures have the values {sorted(values)}", "different values of 1 or more",
-                         "give each structure a value of its own")
+        raise InputError(
+            f"The structures have the values {sorted(values)}",
+            "different values of 1 or more",
+            "give each structure a value of its own",
+        )
     unnamed = [int(value) for value in np.unique(labels.numpy()) if value > 0 and value not in values]
     return (*labels.structures, *map(generic_structure, unnamed))
 
@@ -137,12 +147,18 @@ def _segment(structure: Structure, image: Any) -> Any:
 def _require_label_maps(node: Any, scene: Any) -> None:
     require_node(node, "vtkMRMLSegmentationNode")
     if node.GetScene() is not scene:
-        raise NodeError(f"The segmentation '{node.GetName()}' is in another scene", "a node of the scene written to",
-                        "select a segmentation of this scene")
+        raise NodeError(
+            f"The segmentation '{node.GetName()}' is in another scene",
+            "a node of the scene written to",
+            "select a segmentation of this scene",
+        )
     source = node.GetSegmentation().GetSourceRepresentationName()
     if source != BINARY_LABELMAP:
-        raise InputError(f"The segmentation '{node.GetName()}' is kept as '{source}'", f"'{BINARY_LABELMAP}'",
-                         "write to a new segmentation, or make label maps its source in the Segmentations module")
+        raise InputError(
+            f"The segmentation '{node.GetName()}' is kept as '{source}'",
+            f"'{BINARY_LABELMAP}'",
+            "write to a new segmentation, or make label maps its source in the Segmentations module",
+        )
 
 
 def _add_segments(node: Any, segments: Sequence[Any], replace: Sequence[str]) -> None:
@@ -181,8 +197,11 @@ def _with_label_maps(node: Any) -> Any:
     copy = slicer.vtkSegmentation()
     copy.DeepCopy(segmentation)
     if not copy.CreateRepresentation(BINARY_LABELMAP):
-        raise InputError(f"No label map can be made from the segmentation '{node.GetName()}'",
-                         "label maps or closed surfaces", "check its representations in the Segmentations module")
+        raise InputError(
+            f"No label map can be made from the segmentation '{node.GetName()}'",
+            "label maps or closed surfaces",
+            "check its representations in the Segmentations module",
+        )
     return copy
 
 

@@ -81,8 +81,11 @@ def transform_from_node(node: Any, grid: Geometry | None = None) -> Transform:
         return Transform(exact)
     if grid is None:
         other = chain[stages.index(None)]
-        raise InputError(f"The transform '{other.GetName()}' is neither linear nor a displacement grid",
-                         "a grid on which it can be sampled", "give the fixed image's geometry as grid")
+        raise InputError(
+            f"The transform '{other.GetName()}' is neither linear nor a displacement grid",
+            "a grid on which it can be sampled",
+            "give the fixed image's geometry as grid",
+        )
     return Transform((_sample(node, grid),))
 
 
@@ -119,8 +122,11 @@ def _stage(node: Any) -> Affine | Displacement | None:
 def _displacement(grid: Any, name: str) -> Displacement:
     image = grid.GetDisplacementGrid()
     if image is None or image.GetNumberOfPoints() < 2:
-        raise InputError(f"The grid transform '{name}' has no displacement grid", "displacement vectors on a grid",
-                         "load the transform again, or choose another one")
+        raise InputError(
+            f"The grid transform '{name}' has no displacement grid",
+            "displacement vectors on a grid",
+            "load the transform again, or choose another one",
+        )
     matrix = np.eye(4)
     if grid.GetGridDirectionMatrix() is not None:
         matrix[:3, :3] = slicer.util.arrayFromVTKMatrix(grid.GetGridDirectionMatrix())[:3, :3]

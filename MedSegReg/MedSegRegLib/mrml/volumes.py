@@ -42,9 +42,11 @@ def world_matrix(node: Any) -> np.ndarray:
     if parent is None:
         return np.eye(4)
     if not parent.IsTransformToWorldLinear():
-        raise InputError(f"The node '{node.GetName()}' is under the non-linear transform '{parent.GetName()}'",
-                         "no transform or a linear one",
-                         "harden first: right-click the node in the Data module and choose 'Harden transform'")
+        raise InputError(
+            f"The node '{node.GetName()}' is under the non-linear transform '{parent.GetName()}'",
+            "no transform or a linear one",
+            "harden first: right-click the node in the Data module and choose 'Harden transform'",
+        )
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
@@ -97,8 +99,11 @@ def node_from_image(image: Image, scene: Any, name: str) -> Any:
         ComponentCount: the image has more than one channel.
     """
     if image.tensor.shape[0] != 1:
-        raise ComponentCount(f"The image '{image.name}' has {image.tensor.shape[0]} channels", "one channel",
-                             "write each channel as a volume of its own")
+        raise ComponentCount(
+            f"The image '{image.name}' has {image.tensor.shape[0]} channels",
+            "one channel",
+            "write each channel as a volume of its own",
+        )
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetName(name)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.geometry.ijk_to_ras))

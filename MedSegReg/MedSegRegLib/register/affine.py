@@ -41,8 +41,9 @@ class PairMatch:
     finished: bool
 
 
-def evaluate_pair(pair: Pair, matrix: np.ndarray, similarity: SimilarityName,
-                  field: torch.Tensor | None = None) -> PairMatch:
+def evaluate_pair(
+    pair: Pair, matrix: np.ndarray, similarity: SimilarityName, field: torch.Tensor | None = None
+) -> PairMatch:
     """Similarity of the pair under a 4x4 matrix (fixed RAS to moving RAS), after a field in fixed voxels if given."""
     voxels = pair.moving_voxels(matrix, field)
     weight, moved = pair.weight(voxels), pair.moved(voxels)
@@ -53,8 +54,15 @@ def evaluate_pair(pair: Pair, matrix: np.ndarray, similarity: SimilarityName,
     return PairMatch(value, overlap, match, moved, overlap > LEAST_OVERLAP and pair.is_matched(moved, weight))
 
 
-def optimise_linear(pair: Pair, start: np.ndarray, model: LinearModel, similarity: SimilarityName, *,
-                    iterations: int, progress: Progress) -> tuple[np.ndarray, PairMatch]:
+def optimise_linear(
+    pair: Pair,
+    start: np.ndarray,
+    model: LinearModel,
+    similarity: SimilarityName,
+    *,
+    iterations: int,
+    progress: Progress,
+) -> tuple[np.ndarray, PairMatch]:
     """Improve a matrix by Levenberg-Marquardt steps ``T <- T exp(step)``; only steps that help are taken.
 
     Raises:
@@ -66,8 +74,11 @@ def optimise_linear(pair: Pair, start: np.ndarray, model: LinearModel, similarit
     for _ in range(iterations):
         progress.check_cancelled()
         if np.isnan(best.value):
-            raise Diverged("The similarity became NaN in the linear stage", "a finite similarity",
-                           "check the intensities of both images, or give an initial transform")
+            raise Diverged(
+                "The similarity became NaN in the linear stage",
+                "a finite similarity",
+                "check the intensities of both images, or give an initial transform",
+            )
         if best.finished:
             break
         slope, curvature = _normal_equations(pair, best, generators)
@@ -100,8 +111,11 @@ def linear_generators(model: LinearModel, geometry: Geometry) -> np.ndarray:
         turn[n, b, a], turn[n, a, b] = 1 / radius, -1 / radius
         shear[n, b, a] = shear[n, a, b] = 1 / radius
         stretch[n, n, n] = 1 / radius
-    parts = {"rigid": [shift, turn], "similarity": [shift, turn, stretch.sum(axis=0, keepdims=True)],
-             "affine": [shift, turn, stretch, shear]}[model]
+    parts = {
+        "rigid": [shift, turn],
+        "similarity": [shift, turn, stretch.sum(axis=0, keepdims=True)],
+        "affine": [shift, turn, stretch, shear],
+    }[model]
     centre = geometry.centre_ras
     return translation(centre) @ np.concatenate(parts) @ translation(-centre)
 

@@ -44,8 +44,9 @@ class DeformableLevel:
     def __post_init__(self) -> None:
         geometry, like = self.pair.fixed.geometry, self.pair.fixed.intensity
         self._weight = self.pair.weight(self.pair.moving_voxels(self.matrix))
-        self.similarity = prepare_similarity(self.settings.similarity, like, self._weight, geometry,
-                                             self.settings.window_radius)
+        self.similarity = prepare_similarity(
+            self.settings.similarity, like, self._weight, geometry, self.settings.window_radius
+        )
         smallest = min(geometry.spacing_mm)
         self._update_axes = gaussian_axes(geometry, self.settings.update_sigma_voxels * smallest, like)
         self._field_axes = gaussian_axes(geometry, self.settings.field_sigma_voxels * smallest, like)
@@ -53,8 +54,9 @@ class DeformableLevel:
         metric = np.linalg.inv(geometry.ijk_to_ras[:3, :3].T @ geometry.ijk_to_ras[:3, :3]) * smallest**2
         self._metric = torch.as_tensor(metric).to(like)
 
-    def optimise(self, start: VelocityField, iterations: int,
-                 progress: Progress) -> tuple[VelocityField, list[Finding]]:
+    def optimise(
+        self, start: VelocityField, iterations: int, progress: Progress
+    ) -> tuple[VelocityField, list[Finding]]:
         """Improve the velocity. The best of the checked states is returned, never one that is worse than the start.
 
         Raises:
@@ -70,8 +72,12 @@ class DeformableLevel:
             if iteration % CHECKED_EVERY == 0 or iteration == iterations:
                 now = float(value)
                 if not np.isfinite(now):
-                    findings.append(Finding.warn("The similarity became NaN or infinite; the last good state was kept",
-                                                 "Check the intensities of both images."))
+                    findings.append(
+                        Finding.warn(
+                            "The similarity became NaN or infinite; the last good state was kept",
+                            "Check the intensities of both images.",
+                        )
+                    )
                     break
                 if now < best_value + LEAST_GAIN * abs(best_value):
                     best = velocity if now > best_value else best
@@ -98,9 +104,14 @@ class DeformableLevel:
         return self.pair.moved(self.pair.moving_voxels(self.matrix, field))
 
 
-def optimise_deformable(pairs: Callable[[float], Pair], matrix: np.ndarray, settings: DeformableSettings, *,
-                        progress: Progress, on_level: Callable[[VelocityField, int], None],
-                        ) -> tuple[VelocityField, list[Finding]]:
+def optimise_deformable(
+    pairs: Callable[[float], Pair],
+    matrix: np.ndarray,
+    settings: DeformableSettings,
+    *,
+    progress: Progress,
+    on_level: Callable[[VelocityField, int], None],
+) -> tuple[VelocityField, list[Finding]]:
     """Run all levels.
 
     Args:

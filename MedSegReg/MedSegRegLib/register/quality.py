@@ -19,14 +19,14 @@ from .solution import Solution
 @dataclass(frozen=True)
 class Quality:
     """Attributes:
-        similarity: name of the measure of ``before`` and ``after`` (larger is better).
-        before: at the initial transform; None where nothing overlaps.
-        after: at the result.
-        overlap: fraction of the fixed image (inside its mask) that lies inside the moving one.
-        folding: of the deformation; None for a linear result.
-        sdlogj: standard deviation of the log Jacobian; 0 for a linear result.
-        inverse_consistency: over the fixed field of view.
-        mean_motion_mm, largest_motion_mm: of the deformation alone; 0 for a linear result.
+    similarity: name of the measure of ``before`` and ``after`` (larger is better).
+    before: at the initial transform; None where nothing overlaps.
+    after: at the result.
+    overlap: fraction of the fixed image (inside its mask) that lies inside the moving one.
+    folding: of the deformation; None for a linear result.
+    sdlogj: standard deviation of the log Jacobian; 0 for a linear result.
+    inverse_consistency: over the fixed field of view.
+    mean_motion_mm, largest_motion_mm: of the deformation alone; 0 for a linear result.
     """
 
     similarity: SimilarityName
@@ -57,8 +57,17 @@ def measure_quality(pair: Pair, similarity: SimilarityName, initial: np.ndarray,
     if not isinstance(dense, Displacement):
         return Quality(similarity, before, after.value, after.overlap, None, 0.0, consistency, 0.0, 0.0)
     length = dense.vectors_ras_mm.norm(dim=0)
-    return Quality(similarity, before, after.value, after.overlap, folding(dense), sdlogj(dense),
-                   consistency, float(length.mean()), float(length.max()))
+    return Quality(
+        similarity,
+        before,
+        after.value,
+        after.overlap,
+        folding(dense),
+        sdlogj(dense),
+        consistency,
+        float(length.mean()),
+        float(length.max()),
+    )
 
 
 def describe_registration(fixed: Image, moving: Image, matrix: np.ndarray, quality: Quality) -> str:
@@ -78,8 +87,12 @@ def describe_registration(fixed: Image, moving: Image, matrix: np.ndarray, quali
         parts.append(f"{'growth' if volume > 0 else 'shrinkage'} by {abs(volume):.1f} % in volume")
     if quality.folding is not None:
         folded = quality.folding.voxels_any_corner
-        parts.append(f"a deformation of {quality.mean_motion_mm:.1f} mm on average and "
-                     f"{quality.largest_motion_mm:.1f} mm at most "
-                     f"({'no folding' if folded == 0 else f'{folded} folded voxels'})")
-    return (f"Moves {moving.name or 'the moving image'} onto {fixed.name or 'the fixed image'}: {', '.join(parts)}. "
-            f"The inverse leads back within {quality.inverse_consistency.mean_mm:.3f} mm on average.")
+        parts.append(
+            f"a deformation of {quality.mean_motion_mm:.1f} mm on average and "
+            f"{quality.largest_motion_mm:.1f} mm at most "
+            f"({'no folding' if folded == 0 else f'{folded} folded voxels'})"
+        )
+    return (
+        f"Moves {moving.name or 'the moving image'} onto {fixed.name or 'the fixed image'}: {', '.join(parts)}. "
+        f"The inverse leads back within {quality.inverse_consistency.mean_mm:.3f} mm on average."
+    )

@@ -26,7 +26,10 @@ from .starts import find_start
 LINEAR_COARSENING = (4.0, 2.0, 1.0)
 LINEAR_ITERATIONS = 30
 LINEAR_STEPS: dict[LinearModel, tuple[LinearModel, ...]] = {
-    "none": (), "rigid": ("rigid",), "similarity": ("rigid", "similarity"), "affine": ("rigid", "affine"),
+    "none": (),
+    "rigid": ("rigid",),
+    "similarity": ("rigid", "similarity"),
+    "affine": ("rigid", "affine"),
 }
 LINEAR_SHARE = 0.3
 LEVELS_SHARE = 0.95
@@ -57,10 +60,18 @@ class Registration:
     seconds: float
 
 
-def register(fixed: Image, moving: Image, settings: RegistrationSettings | None = None, *,
-             fixed_mask: Labels | None = None, moving_mask: Labels | None = None, initial: Transform | None = None,
-             device: torch.device | str = "cpu", progress: Progress = SILENT,
-             on_level: Callable[[Transform, int], None] | None = None) -> Registration:
+def register(
+    fixed: Image,
+    moving: Image,
+    settings: RegistrationSettings | None = None,
+    *,
+    fixed_mask: Labels | None = None,
+    moving_mask: Labels | None = None,
+    initial: Transform | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = SILENT,
+    on_level: Callable[[Transform, int], None] | None = None,
+) -> Registration:
     """Find where each point of ``fixed`` lies in ``moving``.
 
     Args:
@@ -104,8 +115,9 @@ def register(fixed: Image, moving: Image, settings: RegistrationSettings | None 
     quality = _final_quality(studies, settings, np.eye(4) if start is None else start, solution)
     sentence = describe_registration(fixed, moving, matrix, quality)
     progress.update(1.0, "done")
-    return Registration(solution.transform, solution.inverse, quality, sentence, tuple(findings), settings,
-                        time.perf_counter() - began)
+    return Registration(
+        solution.transform, solution.inverse, quality, sentence, tuple(findings), settings, time.perf_counter() - began
+    )
 
 
 def _check_inputs(fixed: Image, moving: Image, fixed_mask: Labels | None, moving_mask: Labels | None) -> list[Finding]:
@@ -125,14 +137,18 @@ def _linear_part(initial: Transform | None) -> np.ndarray | None:
     matrix = np.eye(4)
     for stage in initial.stages:
         if not isinstance(stage, Affine):
-            raise InputError("The initial transform has a displacement field", "linear stages only",
-                             "give its linear part, or resample the moving image through the field first")
+            raise InputError(
+                "The initial transform has a displacement field",
+                "linear stages only",
+                "give its linear part, or resample the moving image through the field first",
+            )
         matrix = stage.matrix @ matrix
     return matrix
 
 
-def _register_linear(studies: tuple[Study, Study], settings: RegistrationSettings, start: np.ndarray | None,
-                     progress: Progress) -> tuple[np.ndarray, list[Finding]]:
+def _register_linear(
+    studies: tuple[Study, Study], settings: RegistrationSettings, start: np.ndarray | None, progress: Progress
+) -> tuple[np.ndarray, list[Finding]]:
     spacing = spacing_for(studies[0], settings.linear_voxels)
     pairs = [Pair.at(*studies, spacing * coarsening) for coarsening in LINEAR_COARSENING]
     findings = _check_overlap(pairs[0], settings, start)
@@ -144,12 +160,20 @@ def _register_linear(studies: tuple[Study, Study], settings: RegistrationSetting
     for number, pair in enumerate(pairs):
         for model in steps if number == 0 else steps[-1:]:
             progress.update((number + 1) / (len(pairs) + 1), f"{model} at {min(pair.fixed.geometry.spacing_mm):.1f} mm")
-            matrix, _ = optimise_linear(pair, matrix, model, settings.linear_similarity,
-                                        iterations=LINEAR_ITERATIONS, progress=progress)
-    if steps and evaluate_pair(pairs[-1], matrix, settings.linear_similarity).value < \
-            evaluate_pair(pairs[-1], start, settings.linear_similarity).value:
-        findings.append(Finding.warn("The linear stage found nothing better than its start",
-                                     "Check the result, or give an initial transform."))
+            matrix, _ = optimise_linear(
+                pair, matrix, model, settings.linear_similarity, iterations=LINEAR_ITERATIONS, progress=progress
+            )
+    if (
+        steps
+        and evaluate_pair(pairs[-1], matrix, settings.linear_similarity).value
+        < evaluate_pair(pairs[-1], start, settings.linear_similarity).value
+    ):
+        findings.append(
+            Finding.warn(
+                "The linear stage found nothing better than its start",
+                "Check the result, or give an initial transform.",
+            )
+        )
         matrix = start
     return matrix, findings + _check_alike(pairs[-1], settings, matrix)
 
@@ -161,10 +185,17 @@ def _check_overlap(pair: Pair, settings: RegistrationSettings, start: np.ndarray
         return []
     found = f"Fixed and moving share {100 * overlap:.1f} % of the fixed image"
     if start is not None or settings.linear == "none":
-        raise NoOverlap(f"{found} under the given start", "at least 1 %",
-                        "give another initial transform, or none, or choose a linear stage")
-    return [Finding.warn(f"{found} where they are; they were centred on each other first",
-                         "Check that both are of the same body region.")]
+        raise NoOverlap(
+            f"{found} under the given start",
+            "at least 1 %",
+            "give another initial transform, or none, or choose a linear stage",
+        )
+    return [
+        Finding.warn(
+            f"{found} where they are; they were centred on each other first",
+            "Check that both are of the same body region.",
+        )
+    ]
 
 
 def _check_alike(pair: Pair, settings: RegistrationSettings, matrix: np.ndarray) -> list[Finding]:
@@ -177,21 +208,30 @@ def _check_alike(pair: Pair, settings: RegistrationSettings, matrix: np.ndarray)
     correlation = float(torch.corrcoef(torch.stack((pair.fixed.intensity[inside], pair.moved(voxels)[inside])))[0, 1])
     if correlation >= ALIKE_CORRELATION:
         return []
-    return [Finding.warn(f"The images do not look alike (correlation {correlation:.2f}) for squared differences",
-                         "Use mutual information ('mi') for different modalities.")]
+    return [
+        Finding.warn(
+            f"The images do not look alike (correlation {correlation:.2f}) for squared differences",
+            "Use mutual information ('mi') for different modalities.",
+        )
+    ]
 
 
-def _register_deformable(studies: tuple[Study, Study], settings: DeformableSettings, matrix: np.ndarray,
-                         progress: Progress, on_level: Callable[[Transform, int], None] | None,
-                         ) -> tuple[Solution, list[Finding]]:
+def _register_deformable(
+    studies: tuple[Study, Study],
+    settings: DeformableSettings,
+    matrix: np.ndarray,
+    progress: Progress,
+    on_level: Callable[[Transform, int], None] | None,
+) -> tuple[Solution, list[Finding]]:
     spacing = working_spacing(studies[0], settings)
 
     def report(flow: VelocityField, number: int) -> None:
         if on_level is not None:
             on_level(Solution(matrix, flow).transform, number)
 
-    flow, findings = optimise_deformable(lambda coarsening: Pair.at(*studies, spacing * coarsening), matrix, settings,
-                                         progress=progress, on_level=report)
+    flow, findings = optimise_deformable(
+        lambda coarsening: Pair.at(*studies, spacing * coarsening), matrix, settings, progress=progress, on_level=report
+    )
     return Solution(matrix, flow), findings
 
 
@@ -206,8 +246,9 @@ def spacing_for(study: Study, voxels: int) -> float:
     return max(min(study.geometry.spacing_mm), float((volume / voxels) ** (1 / 3)))
 
 
-def _final_quality(studies: tuple[Study, Study], settings: RegistrationSettings, start: np.ndarray,
-                   solution: Solution) -> Quality:
+def _final_quality(
+    studies: tuple[Study, Study], settings: RegistrationSettings, start: np.ndarray, solution: Solution
+) -> Quality:
     dense = settings.deformable
     if dense is None:
         pair = Pair.at(*studies, spacing_for(studies[0], settings.linear_voxels))
@@ -215,7 +256,9 @@ def _final_quality(studies: tuple[Study, Study], settings: RegistrationSettings,
     pair = Pair.at(*studies, working_spacing(studies[0], dense) * dense.coarsening[-1])
     quality = measure_quality(pair, dense.similarity, start, solution)
     if quality.folding is not None and quality.folding.percent_any_corner > dense.folding_limit_percent:
-        raise FoldingError(f"{quality.folding.percent_any_corner:.3f} % of the voxels fold",
-                           f"at most {dense.folding_limit_percent:g} %",
-                           "raise field_sigma_voxels or update_sigma_voxels")
+        raise FoldingError(
+            f"{quality.folding.percent_any_corner:.3f} % of the voxels fold",
+            f"at most {dense.folding_limit_percent:g} %",
+            "raise field_sigma_voxels or update_sigma_voxels",
+        )
     return quality

@@ -44,8 +44,9 @@ class Similarity(Protocol):
         ...
 
 
-def prepare_similarity(name: SimilarityName, fixed: torch.Tensor, weight: torch.Tensor, geometry: Geometry,
-                       window_radius: int) -> Similarity:
+def prepare_similarity(
+    name: SimilarityName, fixed: torch.Tensor, weight: torch.Tensor, geometry: Geometry, window_radius: int
+) -> Similarity:
     """The named measure for a fixed image [K, J, I] in 0..1, with a weight >= 0 for each voxel."""
     if name == "lncc":
         return LocalCorrelation(fixed, weight, geometry, window_radius)
@@ -159,8 +160,11 @@ def image_gradient(volume: torch.Tensor) -> torch.Tensor:
     out = volume.new_empty((3, *volume.shape))
     for n, axis in enumerate((2, 1, 0)):
         length = volume.shape[axis]
-        torch.sub(volume.narrow(axis, 2, length - 2), volume.narrow(axis, 0, length - 2),
-                  out=out[n].narrow(axis, 1, length - 2))
+        torch.sub(
+            volume.narrow(axis, 2, length - 2),
+            volume.narrow(axis, 0, length - 2),
+            out=out[n].narrow(axis, 1, length - 2),
+        )
         out[n].narrow(axis, 1, length - 2).mul_(0.5)
         for edge, inner in ((0, 1), (length - 1, length - 2)):
             sign = 1 if inner > edge else -1

@@ -48,13 +48,17 @@ def find_start(pair: Pair, similarity: SimilarityName, progress: Progress) -> St
     tried = [(start, evaluate_pair(pair, start.matrix, similarity)) for start in start_candidates(pair)]
     tried = [(start, match) for start, match in tried if match.overlap > LEAST_OVERLAP]
     if not tried:
-        raise NoOverlap("Fixed and moving share no space under any start (identity, centres, principal axes)",
-                        "a common region of at least 1 %", "check that the masks cover the same anatomy in both images")
+        raise NoOverlap(
+            "Fixed and moving share no space under any start (identity, centres, principal axes)",
+            "a common region of at least 1 %",
+            "check that the masks cover the same anatomy in both images",
+        )
     ranked = sorted(range(len(tried)), key=lambda n: -tried[n][0].score(tried[n][1]))
     best, best_score = tried[0][0], -np.inf
     for start in (tried[n][0] for n in sorted(ranked[:TRIED_FURTHER])):
-        matrix, match = optimise_linear(pair, start.matrix, "rigid", similarity,
-                                        iterations=SEARCH_ITERATIONS, progress=progress)
+        matrix, match = optimise_linear(
+            pair, start.matrix, "rigid", similarity, iterations=SEARCH_ITERATIONS, progress=progress
+        )
         if start.score(match) > best_score + PREFERENCE:
             best, best_score = replace(start, matrix=matrix), start.score(match)
     return best

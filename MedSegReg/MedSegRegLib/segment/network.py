@@ -44,8 +44,12 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, features: tuple[int, ...], blocks: int) -> None:
         super().__init__()
         widths = (channels, *features)
-        self.stages = nn.Sequential(*(nn.Sequential(ConvStage(widths[n], widths[n + 1], blocks, 1 if n == 0 else 2))
-                                      for n in range(len(features))))
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(ConvStage(widths[n], widths[n + 1], blocks, 1 if n == 0 else 2))
+                for n in range(len(features))
+            )
+        )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         skips = []

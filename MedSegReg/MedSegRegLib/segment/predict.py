@@ -45,8 +45,14 @@ class Segmentation:
 
 
 def segment(
-    image: Image, model: Model | str | Path, *, device: str = "auto", region: np.ndarray | None = None,
-    islands_mm3: float = 0.0, largest_component: bool | None = None, replace_nonfinite: bool = False,
+    image: Image,
+    model: Model | str | Path,
+    *,
+    device: str = "auto",
+    region: np.ndarray | None = None,
+    islands_mm3: float = 0.0,
+    largest_component: bool | None = None,
+    replace_nonfinite: bool = False,
     progress: Progress = SILENT,
 ) -> Segmentation:
     """Segment one image.
@@ -73,14 +79,24 @@ def segment(
     grid = model_grid(image.geometry, spec.spacing_mm)
     if region is not None:
         grid = _window_around(grid, region)
-    need = Need("segment", channels=len(spec.channels), allow_single_slice=True, bytes_needed=_bytes_needed(grid, spec),
-                contrast=not any(isinstance(step, CtWindow) for step in spec.intensity))
+    need = Need(
+        "segment",
+        channels=len(spec.channels),
+        allow_single_slice=True,
+        bytes_needed=_bytes_needed(grid, spec),
+        contrast=not any(isinstance(step, CtWindow) for step in spec.intensity),
+    )
     image, findings = check_image(image, need, replace_nonfinite)
     prepared = resample_image(image, grid, fill=float(image.tensor.min()))
     prepared = apply_steps(prepared, spec.intensity)
     progress.update(0.05, "network")
-    scores = predict_scores(model.network, prepared.tensor.to(model.device), spec.tile_ijk[::-1], spec.tile_overlap,
-                            progress.part(0.05, 0.9))
+    scores = predict_scores(
+        model.network,
+        prepared.tensor.to(model.device),
+        spec.tile_ijk[::-1],
+        spec.tile_overlap,
+        progress.part(0.05, 0.9),
+    )
     progress.update(0.9, "labels on the volume's own grid")
     labels = Labels(restore_labels(scores, grid, image.geometry).cpu(), image.geometry, spec.structures, image.name)
     largest_component = spec.keep_largest_component if largest_component is None else largest_component
@@ -110,8 +126,11 @@ def _window_around(grid: Geometry, region: np.ndarray) -> Geometry:
     low = np.clip(np.floor(voxels.min(axis=0) + 0.5).astype(int), 0, size)
     high = np.clip(np.ceil(voxels.max(axis=0) + 0.5).astype(int), 0, size)
     if (high - low < 2).any():
-        raise NoOverlap(f"The region covers {tuple((high - low).tolist())} voxels of the image",
-                        "a region inside the image", "move the region onto the structure")
+        raise NoOverlap(
+            f"The region covers {tuple((high - low).tolist())} voxels of the image",
+            "a region inside the image",
+            "move the region onto the structure",
+        )
     return grid.window(tuple(low.tolist()), tuple((high - low).tolist()))
 
 

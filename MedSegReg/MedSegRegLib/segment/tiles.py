@@ -16,7 +16,10 @@ from ..progress import SILENT, Progress
 
 
 def predict_scores(
-    network: torch.nn.Module, image: torch.Tensor, tile_kji: tuple[int, int, int], overlap: float,
+    network: torch.nn.Module,
+    image: torch.Tensor,
+    tile_kji: tuple[int, int, int],
+    overlap: float,
     progress: Progress = SILENT,
 ) -> torch.Tensor:
     """Class scores of the whole image.
@@ -52,8 +55,11 @@ def predict_scores(
         assert total is not None
         total /= weights
     if not torch.isfinite(total).all():
-        raise NonFiniteOutput("The network gave NaN or infinite scores", "finite scores",
-                              "check the intensities of the image (units, NaN) and the model")
+        raise NonFiniteOutput(
+            "The network gave NaN or infinite scores",
+            "finite scores",
+            "check the intensities of the image (units, NaN) and the model",
+        )
     return total[:, crop[0], crop[1], crop[2]]
 
 

@@ -38,7 +38,10 @@ class Augmentation(BaseModel):
 
 
 def augment(
-    image: torch.Tensor, labels: torch.Tensor, patch_kji: tuple[int, int, int], settings: Augmentation,
+    image: torch.Tensor,
+    labels: torch.Tensor,
+    patch_kji: tuple[int, int, int],
+    settings: Augmentation,
     rng: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A random patch of a random variant of one example.
@@ -83,7 +86,10 @@ def _patch_centre(
 
 
 def _patch_coordinates(
-    centre: torch.Tensor, patch_kji: tuple[int, int, int], settings: Augmentation, rng: torch.Generator,
+    centre: torch.Tensor,
+    patch_kji: tuple[int, int, int],
+    settings: Augmentation,
+    rng: torch.Generator,
     like: torch.Tensor,
 ) -> torch.Tensor:
     """Voxel coordinates in the example for every voxel of the patch around ``centre`` (i, j, k), [K, J, I, 3]."""
@@ -133,7 +139,8 @@ def _change_intensities(patch: torch.Tensor, settings: Augmentation, rng: torch.
         patch = ((patch - low) / (high - low).clamp(min=1e-6)).pow(power) * (high - low) + low
     if _happens(rng, 2 * p):
         patch = patch * float(_uniform(rng, 1 - settings.contrast, 1 + settings.contrast)) + float(
-            _uniform(rng, -settings.contrast, settings.contrast))
+            _uniform(rng, -settings.contrast, settings.contrast)
+        )
     if _happens(rng, p):
         noise = torch.randn(patch.shape, generator=rng) * settings.noise * float(_uniform(rng, 0, 1))
         patch = patch + noise.to(patch)

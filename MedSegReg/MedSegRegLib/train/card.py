@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from ..evaluate.scores import StructureSummary
 from ..files.model_package import ModelSpec
 
-COLUMNS = ("| structure | Dice mean (95 % interval) | Dice worst | HD95 mean, mm | HD95 worst, mm | ASSD mean, mm "
-           "| surface Dice at 1 mm | missed |")
+COLUMNS = (
+    "| structure | Dice mean (95 % interval) | Dice worst | HD95 mean, mm | HD95 worst, mm | ASSD mean, mm "
+    "| surface Dice at 1 mm | missed |"
+)
 
 
 def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Sequence[str]) -> str:
@@ -20,9 +22,9 @@ def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Se
 
 `{spec.name}` {spec.version}. {spec.description}
 
-- input: {channels}, any orientation and spacing; worked on at {' x '.join(f'{s:g}' for s in spec.spacing_mm)} mm
-- output: {', '.join(label.name for label in spec.labels)}
-- network: {spec.architecture.name}, features {', '.join(map(str, spec.architecture.features))}
+- input: {channels}, any orientation and spacing; worked on at {" x ".join(f"{s:g}" for s in spec.spacing_mm)} mm
+- output: {", ".join(label.name for label in spec.labels)}
+- network: {spec.architecture.name}, features {", ".join(map(str, spec.architecture.features))}
 - licence of the weights: {spec.licence}
 
 ## Training
@@ -31,7 +33,7 @@ def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Se
 
 ## Scores on held-out cases
 
-{len(cases)} cases: {', '.join(cases)}.
+{len(cases)} cases: {", ".join(cases)}.
 
 {COLUMNS}
 |---|---|---|---|---|---|---|---|
@@ -46,5 +48,7 @@ def _row(summary: StructureSummary) -> str:
         return f"| {summary.name} | in none of these cases | | | | | | |"
     dice, hd95, assd, nsd = (summary.metrics[name] for name in ("dice", "hd95_mm", "assd_mm", "nsd"))
     interval = f" ({dice.low:.3f}-{dice.high:.3f})" if dice.low is not None and dice.high is not None else ""
-    return (f"| {summary.name} | {dice.mean:.3f}{interval} | {dice.worst:.3f} ({dice.worst_case}) | {hd95.mean:.2f} | "
-            f"{hd95.worst:.2f} | {assd.mean:.2f} | {nsd.mean:.3f} | {summary.missed} |")
+    return (
+        f"| {summary.name} | {dice.mean:.3f}{interval} | {dice.worst:.3f} ({dice.worst_case}) | {hd95.mean:.2f} | "
+        f"{hd95.worst:.2f} | {assd.mean:.2f} | {nsd.mean:.3f} | {summary.missed} |"
+    )

@@ -37,7 +37,10 @@ class History:
 
 
 def save_checkpoint(
-    path: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor],
+    path: Path,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, torch.Tensor],
     history: History,
 ) -> None:
     """Network, optimiser, best weights and history, in one file that replaces the previous one when it is complete."""
@@ -65,8 +68,11 @@ def load_checkpoint(
             history = History(**json.loads((file.metadata() or {})["history"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"The checkpoint {path.name} cannot be read ({error})", "a whole checkpoint",
-                          "delete it to start this training again") from None
+        raise DamagedFile(
+            f"The checkpoint {path.name} cannot be read ({error})",
+            "a whole checkpoint",
+            "delete it to start this training again",
+        ) from None
     weights = _part(tensors, "network.")
     require_weights_fit(network, weights, path.name)
     network.load_state_dict(weights)

@@ -76,7 +76,9 @@ def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
         raise DatasetError(
             f"{len(ones)} files in '{first.name}' and {len(others)} in '{second.name}', "
             f"without partner: {', '.join(alone) or 'none'}",
-            "a file of the same name in both folders", "add or remove the listed files")
+            "a file of the same name in both folders",
+            "add or remove the listed files",
+        )
     return [(name, ones[name], others[name]) for name in sorted(ones)]
 
 
@@ -92,8 +94,11 @@ def split_by_patient(cases: Sequence[Case], validation: float, test: float, seed
     validations = set(patients[len(tests) : len(tests) + max(1, round(validation * len(patients)))])
     trains = set(patients) - tests - validations
     if not trains:
-        raise DatasetError(f"{len(patients)} patients leave none for training", "at least three patients",
-                           "add cases, or lower the validation and test shares")
+        raise DatasetError(
+            f"{len(patients)} patients leave none for training",
+            "at least three patients",
+            "add cases, or lower the validation and test shares",
+        )
     return Split(*(tuple(c for c in cases if c.patient in chosen) for chosen in (trains, validations, tests)))
 
 
@@ -111,8 +116,11 @@ def load_examples(cases: Sequence[Case], spec: ModelSpec, progress: Progress = S
         except MedSegRegError as error:
             faults.append(f"{case.name}: {error}")
     if faults:
-        raise DatasetError(f"{len(faults)} of {len(cases)} cases have faults:\n  " + "\n  ".join(faults) + "\n",
-                           "readable pairs on one grid", "correct or remove these cases")
+        raise DatasetError(
+            f"{len(faults)} of {len(cases)} cases have faults:\n  " + "\n  ".join(faults) + "\n",
+            "readable pairs on one grid",
+            "correct or remove these cases",
+        )
     return examples
 
 
@@ -121,12 +129,16 @@ def load_example(case: Case, spec: ModelSpec) -> Example:
     image, _ = check_image(read_image(case.image), Need("segment", channels=len(spec.channels)))
     labels = read_labels(case.labels)
     if not labels.geometry.same_grid(image.geometry):
-        raise DatasetError(f"Image grid {image.geometry.size_ijk}, label grid {labels.geometry.size_ijk}",
-                           "the same voxels at the same places", "resample the labels onto the image")
+        raise DatasetError(
+            f"Image grid {image.geometry.size_ijk}, label grid {labels.geometry.size_ijk}",
+            "the same voxels at the same places",
+            "resample the labels onto the image",
+        )
     unknown = sorted(set(labels.tensor.unique().tolist()) - set(range(spec.classes)))
     if unknown:
-        raise DatasetError(f"Label values {unknown}", f"0 to {spec.classes - 1}",
-                           "add them to the model's labels or remove them")
+        raise DatasetError(
+            f"Label values {unknown}", f"0 to {spec.classes - 1}", "add them to the model's labels or remove them"
+        )
     prepared = apply_steps(to_model_grid(image, spec.spacing_mm), spec.intensity)
     target = resample_labels(labels, prepared.geometry)
     return Example(case.name, prepared.tensor, target.tensor.long())
@@ -134,8 +146,9 @@ def load_example(case: Case, spec: ModelSpec) -> Example:
 
 def _named_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DatasetError(f"There is no folder '{folder}'", "an existing folder of images or label maps",
-                           "check the path")
+        raise DatasetError(
+            f"There is no folder '{folder}'", "an existing folder of images or label maps", "check the path"
+        )
     files: dict[str, Path] = {}
     twice = []
     for path in sorted(folder.iterdir()):
@@ -145,8 +158,11 @@ def _named_files(folder: Path) -> dict[str, Path]:
             twice += [f"{files[name].name} and {path.name}"] if name in files else []
             files[name] = path
     if twice:
-        raise DatasetError(f"Files of one name in '{folder.name}': {', '.join(twice)}", "one file a case",
-                           "remove or rename one of each")
+        raise DatasetError(
+            f"Files of one name in '{folder.name}': {', '.join(twice)}",
+            "one file a case",
+            "remove or rename one of each",
+        )
     return files
 
 

@@ -25,8 +25,13 @@ MAX_SKIPPED_STEPS = 20
 
 
 def train_network(
-    examples: Sequence[Example], validation: Sequence[Example], settings: TrainingSettings, folder: Path, *,
-    device: torch.device | str = "cpu", progress: Progress = SILENT,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress = SILENT,
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train, or go on where ``folder/checkpoint.safetensors`` stands (an epoch's result does not depend on a break).
 
@@ -86,12 +91,16 @@ def validate(
 
 def _require_labels(examples: Sequence[Example], validation: Sequence[Example], spec: ModelSpec) -> None:
     if not examples or not validation:
-        raise DatasetError(f"{len(examples)} training and {len(validation)} validation cases", "at least one of each",
-                           "add cases")
+        raise DatasetError(
+            f"{len(examples)} training and {len(validation)} validation cases", "at least one of each", "add cases"
+        )
     values = {value for example in examples for value in example.labels.unique().tolist()}
     if missing := [label.name for label in spec.labels if label.value not in values]:
-        raise DatasetError(f"In no training case: {', '.join(missing)}", "every label of the model in one or more",
-                           "add cases, or leave these labels out of the model and renumber the others")
+        raise DatasetError(
+            f"In no training case: {', '.join(missing)}",
+            "every label of the model in one or more",
+            "add cases, or leave these labels out of the model and renumber the others",
+        )
 
 
 def _initial_network(settings: TrainingSettings) -> PlainConvUNet:
@@ -103,8 +112,14 @@ def _initial_network(settings: TrainingSettings) -> PlainConvUNet:
 
 
 def _run_epoch(
-    network: torch.nn.Module, optimizer: torch.optim.Optimizer, examples: Sequence[Example], settings: TrainingSettings,
-    *, epoch: int, history: History, progress: Progress,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    *,
+    epoch: int,
+    history: History,
+    progress: Progress,
 ) -> float:
     """One pass over the examples; all randomness comes from (seed, epoch). Returns the mean loss, NaN if none."""
     rng = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
@@ -119,8 +134,13 @@ def _run_epoch(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(epoch + number / len(batches), settings.epochs)
         pairs = [
-            augment(examples[n].image.to(device), examples[n].labels.to(device), settings.model.tile_ijk[::-1],
-                    settings.augmentation, rng)
+            augment(
+                examples[n].image.to(device),
+                examples[n].labels.to(device),
+                settings.model.tile_ijk[::-1],
+                settings.augmentation,
+                rng,
+            )
             for n in batch
         ]
         images, labels = (torch.stack(tensors) for tensors in zip(*pairs, strict=True))
@@ -131,8 +151,9 @@ def _run_epoch(
         if not torch.isfinite(loss + gradient_norm):
             history.skipped_steps += 1
             if history.skipped_steps > MAX_SKIPPED_STEPS:
-                raise Diverged(f"{history.skipped_steps} steps gave no finite loss", "a falling loss",
-                               "lower the learning rate")
+                raise Diverged(
+                    f"{history.skipped_steps} steps gave no finite loss", "a falling loss", "lower the learning rate"
+                )
             continue
         optimizer.step()
         total, counted = total + loss.item(), counted + 1

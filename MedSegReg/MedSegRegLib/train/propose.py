@@ -48,17 +48,26 @@ def propose_settings(data: Path, name: str) -> TrainingSettings:
     tile = np.clip(np.ceil(size / stride) * stride, stride, LARGEST_TILE).astype(int)
     try:
         model = ModelSpec(
-            name=name, title=name, version="0.1.0", architecture=architecture,
+            name=name,
+            title=name,
+            version="0.1.0",
+            architecture=architecture,
             description=f"Trained on {len(cases)} cases of '{data.resolve().name}'.",
             channels=(ChannelSpec(name="image", modality="CT" if is_ct else "any"),),
-            labels=tuple(LabelSpec(value=n, name=f"label {n}", color=COLORS[n % len(COLORS)])
-                         for n in range(1, max(values) + 1)),
-            spacing_mm=tuple(spacing.tolist()), intensity=(step,), tile_ijk=tuple(tile.tolist()), licence="not stated",
+            labels=tuple(
+                LabelSpec(value=n, name=f"label {n}", color=COLORS[n % len(COLORS)]) for n in range(1, max(values) + 1)
+            ),
+            spacing_mm=tuple(spacing.tolist()),
+            intensity=(step,),
+            tile_ijk=tuple(tile.tolist()),
+            licence="not stated",
             training={"data": data.resolve().name},
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidSetting(f"No model can be proposed: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-                             "a name of a-z, 0-9, '.', '-' and label values 1, 2, 3...",
-                             "choose another name, renumber the labels, or write a settings file") from None
+        raise InvalidSetting(
+            f"No model can be proposed: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "a name of a-z, 0-9, '.', '-' and label values 1, 2, 3...",
+            "choose another name, renumber the labels, or write a settings file",
+        ) from None
     return TrainingSettings(model=model)

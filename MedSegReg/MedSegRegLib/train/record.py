@@ -20,8 +20,9 @@ class Record:
         try:  # takes seconds, and only training needs it
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
         except ImportError as error:
-            raise MissingPackage(f"{error.name} is not installed", "the packages for training",
-                                 "install medsegreg[train]") from None
+            raise MissingPackage(
+                f"{error.name} is not installed", "the packages for training", "install medsegreg[train]"
+            ) from None
         self._folder = folder
         self._events = SummaryWriter(folder / "events")
 

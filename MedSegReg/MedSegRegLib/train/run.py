@@ -38,13 +38,17 @@ def read_settings(path: Path) -> TrainingSettings:
     try:
         return TrainingSettings.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSetting(f"The settings '{path}' cannot be read ({error})", "a JSON file",
-                             "check the path") from None
+        raise InvalidSetting(
+            f"The settings '{path}' cannot be read ({error})", "a JSON file", "check the path"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidSetting(f"The settings '{path.name}' are not valid: {where}: {first['msg']}",
-                             "the settings of TrainingSettings", "correct this entry") from None
+        raise InvalidSetting(
+            f"The settings '{path.name}' are not valid: {where}: {first['msg']}",
+            "the settings of TrainingSettings",
+            "correct this entry",
+        ) from None
 
 
 def train_model(
@@ -68,13 +72,24 @@ def train_model(
     _begin(split, settings, output)
     examples = load_examples((*split.train, *split.validation, *split.test), settings.model, progress.part(0.0, 0.05))
     first, second = len(split.train), len(split.train) + len(split.validation)
-    best, history = train_network(examples[:first], examples[first:second], settings, output, device=chosen_device,
-                                  progress=progress.part(0.05, 0.95))
+    best, history = train_network(
+        examples[:first],
+        examples[first:second],
+        settings,
+        output,
+        device=chosen_device,
+        progress=progress.part(0.05, 0.95),
+    )
     return finish_model(split, settings, best, history, output, progress=progress.part(0.95, 1.0))
 
 
 def finish_model(
-    split: Split, settings: TrainingSettings, best: dict[str, torch.Tensor], history: History, output: Path, *,
+    split: Split,
+    settings: TrainingSettings,
+    best: dict[str, torch.Tensor],
+    history: History,
+    output: Path,
+    *,
     progress: Progress = SILENT,
 ) -> ModelSpec:
     """Test the package as a user would run it, then write it with the scores in its description and card."""
@@ -84,15 +99,19 @@ def finish_model(
     folder, held_out = output / "model", "test" if split.test else "validation"
     summaries = summarize(cases)
     write_csv(cases, output / "test_scores.csv")
-    spec = settings.model.model_copy(update={
-        "scores": {s.name: _numbers(s) for s in summaries},
-        "training": {
-            **settings.model.training,
-            "cases": f"{len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test",
-            "split": f"by patient, seed {settings.seed}; scores are of the {held_out} cases",
-            "epochs": len(history.losses), "best_epoch": history.best_epoch + 1, "seed": settings.seed,
-        },
-    })
+    spec = settings.model.model_copy(
+        update={
+            "scores": {s.name: _numbers(s) for s in summaries},
+            "training": {
+                **settings.model.training,
+                "cases": f"{len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test",
+                "split": f"by patient, seed {settings.seed}; scores are of the {held_out} cases",
+                "epochs": len(history.losses),
+                "best_epoch": history.best_epoch + 1,
+                "seed": settings.seed,
+            },
+        }
+    )
     write_model(folder, spec, best, write_card(spec, summaries, list(cases)))
     return read_model(folder)[0]
 
@@ -124,13 +143,19 @@ def _begin(split: Split, settings: TrainingSettings, output: Path) -> None:
     groups = {name: [case.name for case in getattr(split, name)] for name in ("train", "validation", "test")}
     written = output / "split.json"
     if (output / "checkpoint.safetensors").exists() and written.exists() and json.loads(written.read_text()) != groups:
-        raise DatasetError(f"The training in '{output.name}' was begun with another split of the cases",
-                           "the same cases, shares and seed", "use a new output folder")
+        raise DatasetError(
+            f"The training in '{output.name}' was begun with another split of the cases",
+            "the same cases, shares and seed",
+            "use a new output folder",
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputNotWritable(f"The folder '{output}' cannot be made ({error.strerror})", "a writable folder",
-                                "choose another output folder") from None
+        raise OutputNotWritable(
+            f"The folder '{output}' cannot be made ({error.strerror})",
+            "a writable folder",
+            "choose another output folder",
+        ) from None
     texts = {written: json.dumps(groups, indent=1), output / "settings.json": settings.model_dump_json(indent=1)}
     for path, text in texts.items():
         with atomic_path(path) as temporary:

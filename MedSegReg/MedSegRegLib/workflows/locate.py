@@ -35,8 +35,14 @@ with and without skull, thick slices), 0.00 to 0.25 on noise and on a ball."""
 
 
 def segment_anywhere(
-    image: Image, model: Model | str | Path, *, device: str = "auto", region: np.ndarray | None = None,
-    islands_mm3: float = 0.0, largest_component: bool | None = None, replace_nonfinite: bool = False,
+    image: Image,
+    model: Model | str | Path,
+    *,
+    device: str = "auto",
+    region: np.ndarray | None = None,
+    islands_mm3: float = 0.0,
+    largest_component: bool | None = None,
+    replace_nonfinite: bool = False,
     progress: Progress = SILENT,
 ) -> Segmentation:
     """Segment a crop directly, and in a larger image the boxes where the structures are.
@@ -88,12 +94,20 @@ def _fit_template(
     template = read_image(sample_path(region.template))
     brain = read_labels(sample_path(f"{region.template}-mask"))
     head = register(template, image, PRESETS["affine"], device=device, progress=progress.part(0.0, 0.5))
-    fit = register(template, image, PRESETS["affine"], fixed_mask=brain, initial=head.transform, device=device,
-                   progress=progress.part(0.5, 1.0))
+    fit = register(
+        template,
+        image,
+        PRESETS["affine"],
+        fixed_mask=brain,
+        initial=head.transform,
+        device=device,
+        progress=progress.part(0.5, 1.0),
+    )
     if fit.quality.after < POOR_FIT:
         return fit.transform, Finding.warn(
             f"The image fits the template {region.template} poorly (mutual information {fit.quality.after:.2f})",
-            "Check that it shows the whole region; the structures may be in the wrong place.")
+            "Check that it shows the whole region; the structures may be in the wrong place.",
+        )
     return fit.transform, Finding.info(f"Structures were looked for where the template has them. {fit.sentence}")
 
 
@@ -105,9 +119,13 @@ def _join(parts: list[Labels], region: RegionSpec) -> Labels:
         offset = number * len(part.structures)
         joined = torch.where((part.tensor > 0) & (joined == 0), part.tensor + offset, joined)
         structures += [
-            replace(s, value=s.value + offset, name=f"{region.prefixes[number]} {s.name}",
-                    color=tuple(0.75 * c + 0.25 * number for c in s.color),  # type: ignore[arg-type]
-                    modifier=region.modifiers[number].to_code())
+            replace(
+                s,
+                value=s.value + offset,
+                name=f"{region.prefixes[number]} {s.name}",
+                color=tuple(0.75 * c + 0.25 * number for c in s.color),  # type: ignore[arg-type]
+                modifier=region.modifiers[number].to_code(),
+            )
             for s in part.structures
         ]
     return replace(parts[0], tensor=joined, structures=tuple(structures))
