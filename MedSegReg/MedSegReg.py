@@ -22,9 +22,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 LIBRARY = Path(__file__).parent / "MedSegRegLib"
-
-SAMPLES = {"ICBM152T1": "icbm152-t1.nii.gz", "PycortexS1T1": "s1-t1.nii.gz"}
-"""Name in the module Sample Data -> file in MedSegRegLib/samples."""
+SAMPLES = {"ICBM152T1": "icbm152-t1.nii.gz", "PycortexS1T1": "s1-t1.nii.gz"}  # name in Sample Data -> file
 
 
 class MedSegReg(ScriptedLoadableModule):
@@ -180,13 +178,8 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
 
         image = image_from_node(volumeNode)
         result = segment_anywhere(image, modelName, device=device, progress=progress or SILENT)
-        node = write_segmentation(
-            result.labels,
-            volumeNode.GetScene(),
-            name=f"{image.name} {modelName}",
-            reference=volumeNode,
-            node=outputSegmentationNode,
-        )
+        scene, name = volumeNode.GetScene(), f"{image.name} {modelName}"
+        node = write_segmentation(result.labels, scene, name=name, reference=volumeNode, node=outputSegmentationNode)
         write_provenance(node, {**result.provenance, "input": image.name, "warnings": _warnings(result.findings)})
         return node
 
@@ -220,15 +213,9 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         settings = PRESETS["deformable-different-modality" if different else preset]
         result = register(fixed, moving, settings, device=chosen, progress=progress or SILENT)
         quality = {**asdict(result.quality), "sentence": result.sentence, "warnings": _warnings(result.findings)}
-        provenance = {
-            "fixed": fixed.name,
-            "moving": moving.name,
-            "settings": settings.model_dump(mode="json"),
-            "seconds": result.seconds,
-            "device": describe_device(chosen).message,
-            "medsegreg": __version__,
-            **quality,
-        }
+        provenance = {"fixed": fixed.name, "moving": moving.name, "medsegreg": __version__, **quality}
+        provenance |= {"seconds": result.seconds, "device": describe_device(chosen).message}
+        provenance |= {"settings": settings.model_dump(mode="json")}
         transformNode = write_transform(result.transform, fixedNode.GetScene(), f"{moving.name} to {fixed.name}")
         inverseNode = write_transform(result.inverse, fixedNode.GetScene(), f"{fixed.name} to {moving.name}")
         for node in (transformNode, inverseNode):

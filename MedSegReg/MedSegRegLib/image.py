@@ -102,7 +102,7 @@ class Image:
             findings = (
                 *findings,
                 Finding.warn(
-                    f"Integer intensities up to {largest} are rounded to float32 (exact up to {EXACT_FLOAT32_INTEGERS})",
+                    f"Integers up to {largest} are rounded (float32 is exact up to {EXACT_FLOAT32_INTEGERS})",
                     "Rescale the image if small differences between large values matter.",
                 ),
             )

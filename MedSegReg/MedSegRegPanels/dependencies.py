@@ -63,8 +63,8 @@ def _ensureTorch() -> bool:
     if PyTorchUtils.PyTorchUtilsLogic.torchInstalled():
         slicer.util.errorDisplay(
             _(
-                "PyTorch {found} is installed, but {needed} is needed. Open the module 'PyTorch Util', uninstall PyTorch,"
-                " restart Slicer and press the button again."
+                "PyTorch {found} is installed, but {needed} is needed. Open the module 'PyTorch Util', uninstall"
+                " PyTorch, restart Slicer and press the button again."
             ).format(found=importlib.metadata.version(TORCH.name), needed=str(TORCH.specifier))
         )
         return False

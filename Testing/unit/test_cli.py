@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,6 @@ def run(monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as stop:
             cli.main()
-            raise SystemExit(0)
         captured = capsys.readouterr()
         return int(stop.value.code or 0), captured.out, captured.err
 
@@ -161,7 +162,11 @@ def test_lists_models_and_facts(run):
 
 
 def test_help_does_not_load_torch(tmp_path):
-    program = "import sys; sys.argv = ['medsegreg', '--help']\ntry:\n    from MedSegRegLib import cli; cli.main()\nfinally:\n    assert 'torch' not in sys.modules"
+    program = (
+        "import sys; sys.argv = ['medsegreg', '--help']\n"
+        "from MedSegRegLib import cli\n"
+        "try:\n    cli.main()\nfinally:\n    assert 'torch' not in sys.modules\n"
+    )
     path = os.pathsep.join([str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -173,3 +178,44 @@ def test_help_does_not_load_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "segment" in done.stdout
+
+
+def test_a_training_is_cancelled_by_ctrl_c_and_goes_on_later(tmp_path):
+    for n in range(5):
+        for kind in ("images", "labels"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+        blob(tmp_path / "data" / "images" / f"case_{n}.nii.gz", shift_mm=n / 2, size=16)
+        array = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "data" / "images" / f"case_{n}.nii.gz")))
+        labels = sitk.GetImageFromArray((array > 40).astype(np.uint8))
+        labels.CopyInformation(sitk.ReadImage(str(tmp_path / "data" / "images" / f"case_{n}.nii.gz")))
+        sitk.WriteImage(labels, str(tmp_path / "data" / "labels" / f"case_{n}.nii.gz"))
+    path = os.pathsep.join([str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from MedSegRegLib import cli; cli.main()",
+            "train",
+            "data",
+            "-o",
+            "run",
+            "--epochs",
+            "500",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        assert child.poll() is None, child.stderr.read() if child.stderr else ""
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Cancelled" in err
+    assert "Traceback" not in err
+    left = {file.name for file in (tmp_path / "run").iterdir()}
+    assert "model" not in left
+    assert "checkpoint.safetensors" in left

@@ -28,7 +28,7 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Compare label maps: Dice, IoU, sensitivity, specificity, precision, accuracy, volumes, surface distances in mm."""
+    """Compare label maps: Dice, IoU, accuracy, sensitivity, specificity, precision, volumes, distances in mm."""
     from dataclasses import asdict
 
     from ..evaluate.scores import compare_labels, summarize

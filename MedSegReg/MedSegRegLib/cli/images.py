@@ -1,4 +1,7 @@
-"""Commands on images: segment, register, apply, preprocess. The library is imported when a command runs: help is instant."""
+"""Commands on images: segment, register, apply, preprocess.
+
+The library is imported when a command runs: help is instant.
+"""
 
 from __future__ import annotations
 
@@ -195,7 +198,8 @@ def preprocess(
         typer.Option(
             "--step",
             "-s",
-            help="In this order; e.g. n4_bias_correction, gaussian_denoise:sigma_mm=1, clahe, z_score, ct_window:low_hu=-160,high_hu=240.",
+            help="In this order: n4_bias_correction, gaussian_denoise:sigma_mm=1, clahe, z_score, percentile_range,"
+            " histogram_equalization, ct_window:low_hu=-160,high_hu=240.",
         ),
     ],
     overwrite: Overwrite = False,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -25,11 +27,12 @@ messages = Console(stderr=True)
 
 
 def report_errors(run: Callable[[], object]) -> None:
-    """Run the program; an error that a user can act on becomes one message and an exit code."""
+    """Run the program; an error that a user can act on becomes one message and an exit code, Ctrl-C a cancel."""
+    previous = signal.signal(signal.SIGINT, _cancel)
     try:
         run()
-    except (KeyboardInterrupt, Cancelled):
-        messages.print("Cancelled. Nothing was written.", style="yellow")
+    except Cancelled:
+        messages.print("Cancelled. No result was written.", style="yellow")
         sys.exit(EXIT_CANCELLED)
     except MedSegRegError as error:
         messages.print(f"Error: {error.found}", style="red", markup=False, highlight=False)
@@ -37,6 +40,12 @@ def report_errors(run: Callable[[], object]) -> None:
             if text:
                 messages.print(f"{label}: {text}", markup=False, highlight=False)
         sys.exit(EXIT_REFUSED)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _cancel(_number: int, _frame: FrameType | None) -> None:
+    raise Cancelled
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def train(
     with progress_bar("train") as progress:
         spec = train_model(data, chosen, output, device=device, progress=progress)
     lines = [
-        f"{structure}: Dice {scores['dice_mean']:.3f}, worst {scores['dice_worst']:.3f}, HD95 {scores['hd95_mm_mean']:.2f} mm"
-        for structure, scores in spec.scores.items()
+        f"{structure}: Dice {s['dice_mean']:.3f}, worst {s['dice_worst']:.3f}, HD95 {s['hd95_mm_mean']:.2f} mm"
+        for structure, s in spec.scores.items()
     ]
     show_result(
         "\n".join([*lines, f"model: {output / 'model'}", f"curve: {output / 'curve.png'}"]),

@@ -1,7 +1,7 @@
 """Segmenting a small structure in a large image: find it by registering a template, then segment the boxes.
 
-A model that was trained on crops names boxes in the space of a shipped template. The template is registered to the image
-(affine), each box is carried over and segmented on its own, and the parts are put together: left and right.
+A model that was trained on crops names boxes in the space of a shipped template. The template is registered to the
+image (affine), each box is carried over and segmented on its own, and the parts are put together: left and right.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ..transform import Transform
 
 WHOLE_IMAGE_FACTOR = 1.6
 POOR_FIT = 0.25
-"""Mutual information inside the brain below which the fit is doubted: 0.36 to 0.73 were measured on heads (T1, T2, FLAIR,
-with and without skull, thick slices), 0.00 to 0.25 on noise and on a ball."""
+"""Mutual information inside the brain below which the fit is doubted: 0.36 to 0.73 were measured on heads (T1, T2,
+FLAIR, with and without skull, thick slices), 0.00 to 0.25 on noise and on a ball."""
 
 
 def segment_anywhere(
