@@ -28,6 +28,9 @@ RELATIVE_DAMPING = 0.1
 OVER_RELAXATION = 2.0  # one gradient direction of three sees a third of the motion; 2 measured best
 LONGEST_STEP_VOXELS = 0.5
 TAPER_VOXELS = 3
+FULL = False
+OVER_FULL = 1.0
+PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 CHECKED_EVERY = 5
 LEAST_GAIN = 1e-4
 
@@ -88,16 +91,40 @@ class DeformableLevel:
 
     def step(self, velocity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The similarity at a velocity [3, K, J, I], and the update that should raise it, at most half a voxel."""
-        moved = self._moved(velocity)
-        match = self.similarity.match(moved)
-        gradient = image_gradient(moved)
-        slope = torch.einsum("ab,bkji->akji", self._metric, gradient)
-        steepness = (slope * gradient).sum(dim=0).mul_(match.curvature)
+        match = self.similarity.match(self._moved(velocity))
+        if FULL: return match.value, self._full(match)
+        force, steepness = torch.zeros_like(velocity), torch.zeros_like(velocity[0])
+        for channel, gradient, curvature in zip(match.channels, match.gradient, match.curvature, strict=True):
+            slope = image_gradient(channel)
+            force.addcmul_(slope, gradient)
+            steepness.addcmul_((torch.einsum("ab,bkji->akji", self._metric, slope) * slope).sum(dim=0), curvature)
+        force = torch.einsum("ab,bkji->akji", self._metric, force)
         damping = RELATIVE_DAMPING * (steepness.square().sum() / steepness.sum().clamp_min(1e-20))
-        sums = filter_axes(torch.cat((slope.mul_(match.gradient), steepness[None])), self._update_axes)
+        sums = filter_axes(torch.cat((force, steepness[None])), self._update_axes)
         update = sums[:3].mul_(OVER_RELAXATION).div_(sums[3] + damping + 1e-20)
         length = update.square().sum(dim=0).sqrt_()
         return match.value, update.mul_(LONGEST_STEP_VOXELS / length.clamp_min_(LONGEST_STEP_VOXELS))
+
+    def _full(self, match):
+        like = match.gradient[0]
+        out = like.new_zeros((9, *like.shape))
+        for channel, gradient, curvature in zip(match.channels, match.gradient, match.curvature, strict=True):
+            g = image_gradient(channel)
+            out[:3].addcmul_(g, gradient)
+            cg = g * curvature
+            for n, (a, b) in enumerate(PAIRS):
+                out[3 + n].addcmul_(cg[a], g[b])
+        trace = out[3] + out[4] + out[5]
+        damping = RELATIVE_DAMPING * (trace.square().sum() / trace.sum().clamp_min(1e-20)) + 1e-20
+        sums = filter_axes(out, self._update_axes)
+        bx, by, bz, xx, yy, zz, xy, xz, yz = sums
+        xx += damping; yy += damping; zz += damping
+        cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+        det = xx * cxx + xy * cxy + xz * cxz
+        cyy, cyz, czz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+        update = torch.stack((cxx * bx + cxy * by + cxz * bz, cxy * bx + cyy * by + cyz * bz, cxz * bx + cyz * by + czz * bz)).mul_(OVER_FULL / det)
+        length = update.square().sum(dim=0).sqrt_()
+        return update.mul_(LONGEST_STEP_VOXELS / length.clamp_min_(LONGEST_STEP_VOXELS))
 
     def _moved(self, velocity: torch.Tensor) -> torch.Tensor:
         field = exponentiate(velocity, self.pair.coordinates)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LinearModel = Literal["none", "rigid", "similarity", "affine"]
-SimilarityName = Literal["lncc", "mi", "ssd"]
+SimilarityName = Literal["lncc", "mi", "mind", "ssd"]
 
 
 class DeformableSettings(BaseModel):

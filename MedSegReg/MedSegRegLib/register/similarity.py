@@ -7,6 +7,7 @@ Gauss-Newton step serves the linear stage and the dense stage alike, whatever th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,10 @@ import torch
 
 from ..geometry import Geometry
 from .filters import box_axes, filter_axes
+from .self_similarity import SelfSimilarity
 from .settings import SimilarityName
+
+ESM=False
 
 SMALLEST_VARIANCE = 1e-5
 BINS = 32
@@ -27,11 +31,13 @@ class Match:
 
     Attributes:
         value: scalar tensor, larger is better.
-        gradient: [K, J, I], of ``value * total weight`` by each moved voxel.
-        curvature: [K, J, I], about minus the second derivative, never negative.
+        channels: [C, K, J, I], what was compared: the moved image itself, or features of it.
+        gradient: [C, K, J, I], of ``value * total weight`` by each moved voxel of each channel.
+        curvature: [C, K, J, I], about minus the second derivative, never negative.
     """
 
     value: torch.Tensor
+    channels: torch.Tensor
     gradient: torch.Tensor
     curvature: torch.Tensor
 
@@ -50,21 +56,38 @@ def prepare_similarity(
     """The named measure for a fixed image [K, J, I] in 0..1, with a weight >= 0 for each voxel."""
     if name == "lncc":
         return LocalCorrelation(fixed, weight, geometry, window_radius)
-    return MutualInformation(fixed, weight) if name == "mi" else SquaredDifferences(fixed, weight)
+    if name == "mi":
+        return MutualInformation(fixed, weight)
+    if name == "mind":
+        return SquaredDifferences(fixed, weight, SelfSimilarity(weight).describe)
+    return SquaredDifferences(fixed, weight)
+
+
+def as_it_is(image: torch.Tensor) -> torch.Tensor:
+    """The image as its own only feature, [K, J, I] -> [1, K, J, I]."""
+    return image[None]
 
 
 class SquaredDifferences:
-    """Minus the weighted mean of squared differences."""
+    """Minus the weighted mean of squared differences of features, summed over them."""
 
-    def __init__(self, fixed: torch.Tensor, weight: torch.Tensor) -> None:
-        self._fixed, self._weight = fixed, weight
+    def __init__(
+        self,
+        fixed: torch.Tensor,
+        weight: torch.Tensor,
+        describe: Callable[[torch.Tensor], torch.Tensor] = as_it_is,
+    ) -> None:
+        self._describe, self._fixed, self._weight = describe, describe(fixed), weight
         self._total = weight.sum()
 
     def match(self, moved: torch.Tensor) -> Match:
         """See :class:`Similarity`."""
-        difference = self._fixed - moved
-        weighted = self._weight * difference
-        return Match(-(weighted * difference).sum() / self._total, 2 * weighted, 2 * self._weight)
+        channels = self._describe(moved)
+        difference = self._fixed - channels
+        gradient = 2 * self._weight * difference
+        value = -0.5 * (gradient * difference).sum() / self._total
+        if ESM: channels = 0.5 * (channels + self._fixed)
+        return Match(value, channels, gradient, (2 * self._weight).expand_as(channels))
 
 
 class LocalCorrelation:
@@ -101,7 +124,7 @@ class LocalCorrelation:
         b = a * covariance / variance
         sums = filter_axes(torch.stack((a, b, a * self._mean - b * mean)), self._axes)
         gradient = self._weight * (self._fixed * sums[0] - moved * sums[1] - sums[2])
-        return Match(value, gradient, self._weight * sums[1])
+        return Match(value, (moved + 0.5)[None], gradient[None], (self._weight * sums[1])[None])
 
     def _means(self, volumes: torch.Tensor) -> torch.Tensor:
         return filter_axes(volumes * self._weight, self._axes) * self._per_window
@@ -137,7 +160,7 @@ class MutualInformation:
         slope = (table.roll(-1, dims=1) - table).flatten().to(moved.dtype) * (BINS - 1)
         gradient = self._weight * torch.lerp(slope[cell], slope[cell + BINS], self._share)
         information = (gradient * gradient).sum() / self._total.clamp_min(tiny)
-        return Match(value.to(moved.dtype), gradient, self._weight * information)
+        return Match(value.to(moved.dtype), moved[None], gradient[None], (self._weight * information)[None])
 
     def _count(self, cell: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         counts = torch.zeros(BINS * BINS, dtype=torch.float64, device=cell.device)
