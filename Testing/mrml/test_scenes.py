@@ -48,6 +48,15 @@ def test_a_scene_comes_back_with_its_data(scene, a_volume_node, an_image, tmp_pa
     assert sorted(os.listdir(tmp_path)) == (sorted(["Data", name]) if name.endswith(".mrml") else [name])
 
 
+@pytest.mark.parametrize("name", ["scene.mrb", "scene.mrml"])
+def test_a_relative_path_is_taken_from_the_working_directory(scene, a_volume_node, tmp_path, monkeypatch, name):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    save_scene(scene, Path("folder") / name)
+    assert (tmp_path / "folder" / name).is_file()
+    assert load_scene(Path("folder") / name).GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
+
+
 def test_a_loaded_scene_can_be_saved_again(scene, a_volume_node, an_image, tmp_path):
     save_scene(scene, tmp_path / "first.mrb")
     save_scene(load_scene(tmp_path / "first.mrb"), tmp_path / "second.mrb")

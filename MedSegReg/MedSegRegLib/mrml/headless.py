@@ -89,7 +89,7 @@ def save_scene(scene: Any, path: str | os.PathLike) -> None:
         OutputNotWritable: no such folder, no permission, a ``Data`` folder is in the way, or a node that cannot
             be stored (no voxels, 8-bit signed voxels), with what its storage said.
     """
-    path = Path(path)
+    path = Path(path).absolute()  # MRML refuses relative paths
     if path.suffix not in (".mrb", ".mrml"):
         raise UnsupportedFile(f"The scene file is called '{path.name}'", "an ending .mrb or .mrml", "rename the output")
     data = path.with_name("Data")
@@ -123,7 +123,7 @@ def load_scene(path: str | os.PathLike) -> Any:
         FileError: no such file. UnsupportedFile: another ending.
         UnsafeFile: the bundle reaches outside its folder. DamagedFile: not a scene.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if path.suffix not in (".mrb", ".mrml"):
         raise UnsupportedFile(f"The scene file is called '{path.name}'", "an ending .mrb or .mrml", "choose a scene")
     if not path.is_file():
