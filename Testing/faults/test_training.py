@@ -74,7 +74,7 @@ except OutputNotWritable as error:
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Sums of several threads are not the same twice."""
     threads = torch.get_num_threads()

@@ -26,7 +26,7 @@ from small_training import ball, ball_example, random_network, small_settings, s
 NAMES = ["a_visit1", "a_visit2", "b", "c", "d", "e_ses-1", "e_ses-2", "f"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Sums of several threads are not the same twice."""
     threads = torch.get_num_threads()
