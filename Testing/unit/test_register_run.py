@@ -109,6 +109,26 @@ def test_a_known_deformation_is_found_without_folding(bent_head, head, bend, ben
     assert result.quality.after > result.quality.before
 
 
+def other_modality(image: Image) -> Image:
+    """Neither rising nor falling with the intensity: empty space is grey, tissue goes from bright to dark to bright."""
+    return image.with_tensor(8 * torch.cos(image.tensor * (2 * torch.pi / 9)).add(0.4).abs())
+
+
+def test_a_known_deformation_is_found_in_an_image_of_another_modality(bent_head, head, bend):
+    result = register(bent_head, other_modality(head), PRESETS["deformable-different-modality"])
+    points, truth = tissue_points(bent_head), Transform((bend,))
+    before, after = distance_mm(Transform(), truth, points).mean(), distance_mm(result.transform, truth, points).mean()
+    assert after < before / 3
+    assert result.quality.folding.voxels_any_corner == 0
+    assert result.quality.similarity == "mi"
+    assert result.quality.after > result.quality.before
+
+
+def test_aligned_images_of_two_modalities_stay_where_they_are(head):
+    result = register(head, other_modality(head), PRESETS["deformable-different-modality"])
+    assert distance_mm(result.transform, Transform(), tissue_points(head)).mean() < 0.3
+
+
 def test_the_inverse_leads_back(bent_head, bent_result):
     points = tissue_points(bent_head)
     assert distance_mm(bent_result.transform.then(bent_result.inverse), Transform(), points).mean() < 0.05

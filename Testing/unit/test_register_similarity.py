@@ -14,18 +14,21 @@ GRID = Geometry.from_spacing((10, 11, 12))
 
 
 def smooth_noise(seed: int) -> torch.Tensor:
+    """[1, 12, 11, 10]."""
     noise = torch.rand((1, 1, *GRID.shape_kji), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return functional.avg_pool3d(noise, 3, 1, 1, count_include_pad=False)[0, 0]
+    return functional.avg_pool3d(noise, 3, 1, 1, count_include_pad=False)[0]
 
 
 @pytest.fixture
 def fixed() -> torch.Tensor:
-    return smooth_noise(1)
+    """Two channels, [2, 12, 11, 10]."""
+    return torch.cat((smooth_noise(1), smooth_noise(3)))
 
 
 @pytest.fixture
 def moved() -> torch.Tensor:
-    return (0.6 * smooth_noise(1) + 0.4 * smooth_noise(2)).requires_grad_()
+    other = torch.cat((smooth_noise(2), smooth_noise(4)))
+    return (0.6 * torch.cat((smooth_noise(1), smooth_noise(3))) + 0.4 * other).requires_grad_()
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def lncc_as_defined(fixed: torch.Tensor, moved: torch.Tensor, weight: torch.Tens
 
 
 def test_the_closed_form_lncc_gradient_is_that_of_autograd(fixed, moved, weight):
-    value = lncc_as_defined(fixed, moved, weight)
+    value = sum(lncc_as_defined(f, m, weight) for f, m in zip(fixed, moved, strict=True))
     (gradient,) = torch.autograd.grad(value, moved)
     match = prepare_similarity("lncc", fixed, weight, GRID, RADIUS).match(moved.detach())
     windows = functional.conv3d(weight[None, None], weight.new_ones(1, 1, 5, 5, 5), padding=RADIUS).sum()
@@ -67,7 +70,7 @@ def test_the_closed_form_lncc_gradient_is_that_of_autograd(fixed, moved, weight)
 @pytest.mark.parametrize(("name", "tolerance"), [("ssd", 1e-9), ("mi", 0.05)])
 def test_the_gradient_predicts_what_a_small_change_does(name, tolerance, fixed, moved, weight):
     measure, moved = prepare_similarity(name, fixed, weight, GRID, RADIUS), moved.detach()
-    change = 1e-4 * (smooth_noise(5) - 0.5)
+    change = 1e-4 * (torch.cat((smooth_noise(5), smooth_noise(6))) - 0.5)
     gain = measure.match(moved + change).value - measure.match(moved - change).value
     predicted = 2 * (measure.match(moved).gradient * change).sum() / weight.sum()
     assert abs(gain - predicted) <= tolerance * abs(gain)
@@ -77,22 +80,23 @@ def test_the_gradient_predicts_what_a_small_change_does(name, tolerance, fixed, 
 def test_what_is_masked_out_has_no_say(name, fixed, moved, weight):
     measure, moved = prepare_similarity(name, fixed, weight, GRID, RADIUS), moved.detach()
     other = moved.clone()
-    other[:, :4] = torch.rand_like(other[:, :4])
+    other[:, :, :4] = torch.rand_like(other[:, :, :4])
     before, after = measure.match(moved), measure.match(other)
     torch.testing.assert_close(before.value, after.value)
-    assert (after.gradient[:, :4] == 0).all()
+    assert (after.gradient[:, :, :4] == 0).all()
     assert (after.curvature >= 0).all()
 
 
 @pytest.mark.parametrize("change", [lambda x: 1 - x, lambda x: 0.2 + 0.5 * x])
 def test_lncc_does_not_mind_brightness_contrast_or_inversion(change, fixed):
-    everywhere = torch.ones_like(fixed)
+    everywhere = torch.ones_like(fixed[0])
     match = prepare_similarity("lncc", fixed, everywhere, GRID, RADIUS).match(change(fixed))
-    assert float(match.value) > 0.97
+    assert float(match.value) > 2 * 0.97
 
 
-def test_mutual_information_sees_a_relation_that_no_correlation_sees(fixed):
-    everywhere = torch.ones_like(fixed)
+def test_mutual_information_sees_a_relation_that_no_correlation_sees():
+    fixed = smooth_noise(1)
+    everywhere = torch.ones_like(fixed[0])
     spread = (fixed - fixed.min()) / (fixed.max() - fixed.min())
     measure = prepare_similarity("mi", spread, everywhere, GRID, RADIUS)
     folded = 4 * (spread - 0.5) ** 2
@@ -100,19 +104,19 @@ def test_mutual_information_sees_a_relation_that_no_correlation_sees(fixed):
 
 
 def test_a_flat_background_gives_no_force_and_no_infinities():
-    fixed = torch.zeros(GRID.shape_kji)
-    fixed[4:8, 4:8, 4:8] = 1
+    fixed = torch.zeros((1, *GRID.shape_kji))
+    fixed[:, 4:8, 4:8, 4:8] = 1
     for name in ("lncc", "mi", "ssd"):
-        match = prepare_similarity(name, fixed, torch.ones_like(fixed), GRID, RADIUS).match(fixed.roll(1, 2))
+        match = prepare_similarity(name, fixed, torch.ones_like(fixed[0]), GRID, RADIUS).match(fixed.roll(1, 3))
         assert torch.isfinite(match.gradient).all()
         assert torch.isfinite(match.curvature).all()
         if name != "mi":
-            assert match.gradient[0, 0, 0] == 0
+            assert match.gradient[0, 0, 0, 0] == 0
 
 
 def test_float32_moments_stay_right_on_images_with_an_offset():
     fixed, moved = smooth_noise(1), 0.6 * smooth_noise(1) + 0.4 * smooth_noise(2)
-    ones = torch.ones_like(fixed)
+    ones = torch.ones_like(fixed[0])
     exact = prepare_similarity("lncc", fixed, ones, GRID, RADIUS).match(moved)
     single = prepare_similarity("lncc", fixed.float(), ones.float(), GRID, RADIUS).match(moved.float())
     assert abs(float(exact.value) - float(single.value)) < 1e-4

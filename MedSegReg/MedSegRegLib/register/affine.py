@@ -130,8 +130,8 @@ def _normal_equations(pair: Pair, at: PairMatch, generators: np.ndarray) -> tupl
     from_unit = translation((size - 1) / 2) @ np.diag([*size, 1.0])
     unit = (pair.coordinates - pair.coordinates.new_tensor((size - 1) / 2)) / pair.coordinates.new_tensor(size)
     unit = torch.cat((unit, torch.ones_like(unit[..., :1])), dim=-1).reshape(-1, 1, 4)
-    match, slope, curvature = at.match, 0.0, 0.0
-    for channel, gradient, bend in zip(match.channels, match.gradient, match.curvature, strict=True):
+    slope, curvature = np.zeros(12), np.zeros((12, 12))
+    for channel, gradient, bend in zip(at.moved, at.match.gradient, at.match.curvature, strict=True):
         columns = (image_gradient(channel).reshape(3, -1).T[:, :, None] * unit).reshape(-1, 12)
         slope += (columns.T @ gradient.flatten()).double().cpu().numpy()
         curvature += (columns.T @ (columns * bend.reshape(-1, 1))).double().cpu().numpy()

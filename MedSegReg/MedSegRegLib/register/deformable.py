@@ -27,10 +27,8 @@ from .solution import VelocityField
 RELATIVE_DAMPING = 0.1
 OVER_RELAXATION = 2.0  # one gradient direction of three sees a third of the motion; 2 measured best
 LONGEST_STEP_VOXELS = 0.5
+FLOW_STEP_VOXELS = 1.0  # while searching; TRE 0.376 mm instead of 0.374 with the exact flow
 TAPER_VOXELS = 3
-FULL = False
-OVER_FULL = 1.0
-PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 CHECKED_EVERY = 5
 LEAST_GAIN = 1e-4
 
@@ -45,10 +43,10 @@ class DeformableLevel:
     similarity: Similarity = field(init=False)
 
     def __post_init__(self) -> None:
-        geometry, like = self.pair.fixed.geometry, self.pair.fixed.intensity
+        geometry, like = self.pair.fixed.geometry, self.pair.fixed.weight
         self._weight = self.pair.weight(self.pair.moving_voxels(self.matrix))
         self.similarity = prepare_similarity(
-            self.settings.similarity, like, self._weight, geometry, self.settings.window_radius
+            self.settings.similarity, self.pair.fixed.intensity, self._weight, geometry, self.settings.window_radius
         )
         smallest = min(geometry.spacing_mm)
         self._update_axes = gaussian_axes(geometry, self.settings.update_sigma_voxels * smallest, like)
@@ -91,43 +89,24 @@ class DeformableLevel:
 
     def step(self, velocity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The similarity at a velocity [3, K, J, I], and the update that should raise it, at most half a voxel."""
-        match = self.similarity.match(self._moved(velocity))
-        if FULL: return match.value, self._full(match)
+        moved = self._moved(velocity)
+        match = self.similarity.match(moved)
         force, steepness = torch.zeros_like(velocity), torch.zeros_like(velocity[0])
-        for channel, gradient, curvature in zip(match.channels, match.gradient, match.curvature, strict=True):
+        for channel, gradient, curvature in zip(moved, match.gradient, match.curvature, strict=True):
             slope = image_gradient(channel)
             force.addcmul_(slope, gradient)
-            steepness.addcmul_((torch.einsum("ab,bkji->akji", self._metric, slope) * slope).sum(dim=0), curvature)
-        force = torch.einsum("ab,bkji->akji", self._metric, force)
+            steepness.addcmul_((self._in_metric(slope) * slope).sum(dim=0), curvature)
         damping = RELATIVE_DAMPING * (steepness.square().sum() / steepness.sum().clamp_min(1e-20))
-        sums = filter_axes(torch.cat((force, steepness[None])), self._update_axes)
+        sums = filter_axes(torch.cat((self._in_metric(force), steepness[None])), self._update_axes)
         update = sums[:3].mul_(OVER_RELAXATION).div_(sums[3] + damping + 1e-20)
         length = update.square().sum(dim=0).sqrt_()
         return match.value, update.mul_(LONGEST_STEP_VOXELS / length.clamp_min_(LONGEST_STEP_VOXELS))
 
-    def _full(self, match):
-        like = match.gradient[0]
-        out = like.new_zeros((9, *like.shape))
-        for channel, gradient, curvature in zip(match.channels, match.gradient, match.curvature, strict=True):
-            g = image_gradient(channel)
-            out[:3].addcmul_(g, gradient)
-            cg = g * curvature
-            for n, (a, b) in enumerate(PAIRS):
-                out[3 + n].addcmul_(cg[a], g[b])
-        trace = out[3] + out[4] + out[5]
-        damping = RELATIVE_DAMPING * (trace.square().sum() / trace.sum().clamp_min(1e-20)) + 1e-20
-        sums = filter_axes(out, self._update_axes)
-        bx, by, bz, xx, yy, zz, xy, xz, yz = sums
-        xx += damping; yy += damping; zz += damping
-        cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-        det = xx * cxx + xy * cxy + xz * cxz
-        cyy, cyz, czz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-        update = torch.stack((cxx * bx + cxy * by + cxz * bz, cxy * bx + cyy * by + cyz * bz, cxz * bx + cyz * by + czz * bz)).mul_(OVER_FULL / det)
-        length = update.square().sum(dim=0).sqrt_()
-        return update.mul_(LONGEST_STEP_VOXELS / length.clamp_min_(LONGEST_STEP_VOXELS))
+    def _in_metric(self, slope: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("ab,bkji->akji", self._metric, slope)
 
     def _moved(self, velocity: torch.Tensor) -> torch.Tensor:
-        field = exponentiate(velocity, self.pair.coordinates)
+        field = exponentiate(velocity, self.pair.coordinates, FLOW_STEP_VOXELS)
         return self.pair.moved(self.pair.moving_voxels(self.matrix, field))
 
 
@@ -149,7 +128,7 @@ def optimise_deformable(
     levels = list(zip(settings.coarsening, settings.iterations, strict=True))
     done = np.cumsum([0.0] + [iterations / coarsening**3 for coarsening, iterations in levels])
     pair = pairs(settings.coarsening[0])
-    flow, findings = VelocityField.zero(pair.fixed.geometry, pair.fixed.intensity), []
+    flow, findings = VelocityField.zero(pair.fixed.geometry, pair.fixed.weight), []
     for number, (coarsening, iterations) in enumerate(levels):
         pair = pairs(coarsening)
         part = progress.part(done[number] / done[-1], done[number + 1] / done[-1])

@@ -14,7 +14,7 @@ from ..geometry import Geometry
 from ..sampling import sample_linear, voxel_coordinates
 from ..transform import Displacement
 
-LARGEST_FIRST_STEP = 0.25
+EXACT_STEP_VOXELS = 0.25
 
 
 def compose(outer: torch.Tensor, inner: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
@@ -27,7 +27,9 @@ def compose(outer: torch.Tensor, inner: torch.Tensor, identity: torch.Tensor) ->
     return inner + sample_linear(outer, identity + inner.movedim(0, -1))
 
 
-def exponentiate(velocity: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+def exponentiate(
+    velocity: torch.Tensor, identity: torch.Tensor, longest_step_voxels: float = EXACT_STEP_VOXELS
+) -> torch.Tensor:
     """The displacement at time 1 of the flow of a stationary velocity, by scaling and squaring (Arsigny 2006).
 
     Diffeomorphic as long as the velocity is smooth on the scale of a voxel. ``exponentiate(-v)`` is the inverse.
@@ -35,9 +37,10 @@ def exponentiate(velocity: torch.Tensor, identity: torch.Tensor) -> torch.Tensor
     Args:
         velocity: [3, K, J, I] in voxels.
         identity: [K, J, I, 3], the grid's own coordinates.
+        longest_step_voxels: of the first, straight piece of the path; four times longer is a third faster.
     """
     longest = float(velocity.square().sum(dim=0).max().sqrt())
-    squarings = max(0, math.ceil(math.log2(longest / LARGEST_FIRST_STEP))) if longest > LARGEST_FIRST_STEP else 0
+    squarings = math.ceil(math.log2(longest / longest_step_voxels)) if longest > longest_step_voxels else 0
     field = velocity / 2**squarings
     for _ in range(squarings):
         field = compose(field, field, identity)

@@ -9,7 +9,7 @@ import torch
 
 from ..geometry import Geometry
 from ..image import Image, Labels
-from ..sampling import is_outside, map_affine, sample_linear
+from ..sampling import is_outside, map_affine, map_voxel_planes, plane_slabs, sample_linear
 from .displacement import grid_coordinates
 from .filters import filter_axes, resize_axes
 
@@ -25,7 +25,7 @@ class Study:
     """One image and the weight of its voxels.
 
     Attributes:
-        intensity: [K, J, I] float32 in 0..1.
+        intensity: [C, K, J, I] float32 in 0..1.
         weight: [K, J, I] float32; 0 where the image is to be ignored.
         geometry: the grid of both.
     """
@@ -39,20 +39,42 @@ class Study:
 
         Voxels are averaged by their weight, so what is ignored does not leak into its neighbours.
         """
+        target = self.coarse_grid(spacing_mm)
+        if target.size_ijk == self.geometry.size_ijk:
+            return self
+        axes = resize_axes(self.geometry, target, self.intensity, smooth=True)
+        weighted, weight, plain = (
+            filter_axes(volume, axes) for volume in (self.intensity * self.weight, self.weight, self.intensity)
+        )
+        return Study(torch.where(weight > SMALLEST_WEIGHT, weighted / weight, plain), weight, target)
+
+    def coarse_grid(self, spacing_mm: float) -> Geometry:
+        """The grid of :meth:`coarsen`."""
         size, own = np.asarray(self.geometry.size_ijk), np.asarray(self.geometry.spacing_mm)
         wanted = np.maximum(own, np.minimum(spacing_mm, own * size / FEWEST_VOXELS))
-        target = self.geometry.with_spacing((float(wanted[0]), float(wanted[1]), float(wanted[2])))
-        axes = resize_axes(self.geometry, target, self.intensity, smooth=True)
-        volumes = torch.stack((self.intensity * self.weight, self.weight, self.intensity))
-        weighted, weight, plain = filter_axes(volumes, axes)
-        return Study(torch.where(weight > SMALLEST_WEIGHT, weighted / weight, plain), weight, target)
+        return self.geometry.with_spacing((float(wanted[0]), float(wanted[1]), float(wanted[2])))
+
+    def resampled(self, matrix: np.ndarray, grid: Geometry) -> Study:
+        """On another grid, whose points a 4x4 matrix takes to this study's; its weight is 0 outside."""
+        voxels = torch.as_tensor(self.geometry.ras_to_ijk @ matrix @ grid.ijk_to_ras).to(self.intensity)
+        intensity, weight = [], []
+        for start, stop in plane_slabs(grid.size_ijk):
+            points = map_voxel_planes(voxels, grid.size_ijk, start, stop)
+            intensity.append(sample_linear(self.intensity, points))
+            weight.append(self.weight_at(points))
+        return Study(torch.cat(intensity, dim=1), torch.cat(weight), grid)
+
+    def weight_at(self, voxels: torch.Tensor) -> torch.Tensor:
+        """The weight at voxel coordinates [..., 3], 0 outside."""
+        weight = sample_linear(self.weight[None], voxels)[0]
+        return weight.masked_fill_(is_outside(voxels, self.geometry.size_ijk), 0)
 
 
 def prepare_study(image: Image, mask: Labels | None, device: torch.device) -> Study:
     """Intensities scaled to 0..1 between the 0.1 and 99.9 percentiles in the mask; its weight is 1, 0 elsewhere."""
-    intensity = image.tensor[0].to(device)
-    weight = torch.ones_like(intensity) if mask is None else (mask.tensor > 0).to(intensity)
-    counted = intensity.flatten() if mask is None else intensity[weight > 0]
+    intensity = image.tensor.to(device)
+    weight = torch.ones_like(intensity[0]) if mask is None else (mask.tensor > 0).to(intensity)
+    counted = intensity.flatten() if mask is None else intensity[0, weight > 0]
     step = max(1, counted.numel() // VOXELS_FOR_PERCENTILES)
     low, high = torch.quantile(counted[::step], intensity.new_tensor(RANGE_PERCENTILES))
     if high <= low:
@@ -72,7 +94,7 @@ class Pair:
     def at(cls, fixed: Study, moving: Study, spacing_mm: float) -> Pair:
         """Both at about this spacing."""
         coarse = fixed.coarsen(spacing_mm)
-        return cls(coarse, moving.coarsen(spacing_mm), grid_coordinates(coarse.intensity))
+        return cls(coarse, moving.coarsen(spacing_mm), grid_coordinates(coarse.weight))
 
     def moving_voxels(self, matrix: np.ndarray, field: torch.Tensor | None = None) -> torch.Tensor:
         """Where the fixed voxels lie in the moving grid, [K, J, I, 3].
@@ -86,8 +108,8 @@ class Pair:
         return map_affine(torch.as_tensor(voxels, dtype=points.dtype, device=points.device), points)
 
     def moved(self, moving_voxels: torch.Tensor) -> torch.Tensor:
-        """Moving intensities at these places, [K, J, I]; the border is repeated outside."""
-        return sample_linear(self.moving.intensity[None], moving_voxels)[0]
+        """Moving intensities at these places, [C, K, J, I]; the border is repeated outside."""
+        return sample_linear(self.moving.intensity, moving_voxels)
 
     def is_matched(self, moved: torch.Tensor, weight: torch.Tensor) -> bool:
         """True when the moved image is the fixed one, voxel by voxel: nothing is left to do."""
@@ -95,6 +117,4 @@ class Pair:
 
     def weight(self, moving_voxels: torch.Tensor) -> torch.Tensor:
         """What counts on both sides, [K, J, I]: fixed weight times moving weight, 0 outside the moving image."""
-        size_ijk = self.moving.geometry.size_ijk
-        theirs = sample_linear(self.moving.weight[None], moving_voxels)[0]
-        return (self.fixed.weight * theirs).masked_fill_(is_outside(moving_voxels, size_ijk), 0)
+        return self.fixed.weight * self.moving.weight_at(moving_voxels)

@@ -19,6 +19,7 @@ from .affine import LEAST_OVERLAP, evaluate_pair, optimise_linear
 from .deformable import optimise_deformable
 from .pyramid import Pair, Study, prepare_study
 from .quality import Quality, describe_registration, measure_quality
+from .self_similarity import describe_studies
 from .settings import DeformableSettings, LinearModel, RegistrationSettings
 from .solution import Solution, VelocityField
 from .starts import find_start
@@ -205,7 +206,9 @@ def _check_alike(pair: Pair, settings: RegistrationSettings, matrix: np.ndarray)
         return []
     voxels = pair.moving_voxels(matrix)
     inside = pair.weight(voxels) > 0
-    correlation = float(torch.corrcoef(torch.stack((pair.fixed.intensity[inside], pair.moved(voxels)[inside])))[0, 1])
+    correlation = float(
+        torch.corrcoef(torch.stack((pair.fixed.intensity[0, inside], pair.moved(voxels)[0, inside])))[0, 1]
+    )
     if correlation >= ALIKE_CORRELATION:
         return []
     return [
@@ -224,13 +227,20 @@ def _register_deformable(
     on_level: Callable[[Transform, int], None] | None,
 ) -> tuple[Solution, list[Finding]]:
     spacing = working_spacing(studies[0], settings)
+    aligned = matrix
+    if settings.similarity == "mind":
+        studies, aligned = describe_studies(*studies, matrix, spacing), np.eye(4)
 
     def report(flow: VelocityField, number: int) -> None:
         if on_level is not None:
             on_level(Solution(matrix, flow).transform, number)
 
     flow, findings = optimise_deformable(
-        lambda coarsening: Pair.at(*studies, spacing * coarsening), matrix, settings, progress=progress, on_level=report
+        lambda coarsening: Pair.at(*studies, spacing * coarsening),
+        aligned,
+        settings,
+        progress=progress,
+        on_level=report,
     )
     return Solution(matrix, flow), findings
 
@@ -242,7 +252,7 @@ def working_spacing(study: Study, settings: DeformableSettings) -> float:
 
 def spacing_for(study: Study, voxels: int) -> float:
     """The spacing in mm, of equal sides, at which a study has at most so many voxels; at least its own finest."""
-    volume = study.intensity.numel() * study.geometry.voxel_volume_mm3
+    volume = study.weight.numel() * study.geometry.voxel_volume_mm3
     return max(min(study.geometry.spacing_mm), float((volume / voxels) ** (1 / 3)))
 
 
@@ -254,7 +264,8 @@ def _final_quality(
         pair = Pair.at(*studies, spacing_for(studies[0], settings.linear_voxels))
         return measure_quality(pair, settings.linear_similarity, start, solution)
     pair = Pair.at(*studies, working_spacing(studies[0], dense) * dense.coarsening[-1])
-    quality = measure_quality(pair, dense.similarity, start, solution)
+    measure = settings.linear_similarity if dense.similarity == "mind" else dense.similarity
+    quality = measure_quality(pair, measure, start, solution)
     if quality.folding is not None and quality.folding.percent_any_corner > dense.folding_limit_percent:
         raise FoldingError(
             f"{quality.folding.percent_any_corner:.3f} % of the voxels fold",

@@ -1,91 +1,132 @@
-"""What a neighbourhood looks like to itself, whatever the modality: the descriptor MIND-SSC.
+"""What neighbourhoods look like to themselves, whatever the modality: two studies as descriptors, for the dense stage.
 
-Each of 12 channels says how alike two small patches near a voxel are, relative to all 12: edges and texture show in
-it, the grey values of a modality do not.
+MIND-SSC (Heinrich et al., MICCAI 2013): each of 12 channels says how alike two small patches beside a voxel are,
+compared with all 12 pairs. Edges and texture show in it, the grey values of a modality do not.
+
+Descriptors are made once, on a grid of half the working spacing, and averaged down from there. Smoothing an image
+first moves its edges, and not alike in two modalities; so does a wide neighbourhood. The paper has patches 2 voxels
+away, here it is 1: an aligned pair of ICBM 152 T1 and T2 then drifts less (0.41 mm instead of 0.44 at 1 mm; with
+descriptors of the smoothed images more than 1 mm), and known deformations are found better.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from .filters import filter_axes, resize_axes
+from .pyramid import SMALLEST_WEIGHT, Study
+
 PATCH_RADIUS = 1
-DILATION = 2
+DILATION = 1
 MARGIN = PATCH_RADIUS + DILATION
-VARIANCE_RANGE = (0.001, 1000.0)  # of a voxel's noise estimate, in multiples of their mean
-SUBTRACT = True
-# Two of the three axes, and the direction of the second of the two neighbours.
-DIRECTIONS = [(a, b, sign) for a, b in itertools.combinations(range(3), 2) for sign in (1, -1)]
+PLANES_AT_ONCE = 8
+NOISE_FLOOR_RANGE = (0.001, 0.25)  # in multiples of the mean
+NOISE_QUANTILE, NOISE_FACTOR = 0.1, 8.0
+NOISE_SAMPLES = 1_000_000
+# The axes of two neighbours, and whether the second lies on the same side as the first. Their opposites are the
+# other pair with the same difference of places, so 6 volumes of differences hold all 12 pairs.
+PAIRS = [(first, second, side) for first, second in itertools.combinations(range(3), 2) for side in (1, -1)]
+CHANNELS = 2 * len(PAIRS)
 
 
-class SelfSimilarity:
-    """MIND-SSC (Heinrich et al., MICCAI 2013): exponentials of patch distances among the 6-neighbourhood.
+def describe_studies(fixed: Study, moving: Study, matrix: np.ndarray, spacing_mm: float) -> tuple[Study, Study]:
+    """Two studies of one channel as descriptors on one grid, at about this spacing over the fixed field of view.
 
-    Pairs of neighbours that lie opposite of each other are left out, so 12 distances remain. They come from only 6
-    difference volumes, each read at two places. Only voxels with weight take part in a patch; a pair of patches that
-    share none has the distance 0 in every image.
+    The moving one is resampled by the linear part before it is described, so that both are described along the same
+    axes. What both weights ignore takes part in no patch.
+
+    Args:
+        matrix: 4x4, fixed RAS to moving RAS.
+
+    Returns:
+        The studies with 12 channels in 0..1; between them lies the identity where ``matrix`` lay before.
     """
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        self._weight = pad(weight, (MARGIN,) * 6)
-        self._inside = weight > 0
-        self._per_patch = []
-        for direction in DIRECTIONS:
-            first, second = _neighbours(self._weight, direction)
-            counts = _patch_sums(first * second)
-            self._per_patch.append(torch.where(counts > 1e-3, 1 / counts, 0))
-
-    def describe(self, image: torch.Tensor) -> torch.Tensor:
-        """[K, J, I] of any intensities -> [12, K, J, I] in 0..1."""
-        padded = pad(image, (MARGIN,) * 6)
-        out = image.new_empty((2 * len(DIRECTIONS), *image.shape))
-        for n, (direction, per_patch) in enumerate(zip(DIRECTIONS, self._per_patch, strict=True)):
-            first, second = _neighbours(padded, direction)
-            w1, w2 = _neighbours(self._weight, direction)
-            distance = _patch_sums((first - second).square_().mul_(w1).mul_(w2)).mul_(per_patch)
-            for place, channel in zip(_places(distance, direction), out[2 * n : 2 * n + 2], strict=True):
-                channel.copy_(place)
-        if SUBTRACT:
-            out -= out.amin(dim=0)
-        noise = out.mean(dim=0)
-        typical = noise[self._inside].mean()
-        low, high = VARIANCE_RANGE
-        return out.div_(noise.clamp_(low * typical, high * typical)).neg_().exp_()
+    fixed = fixed.coarsen(spacing_mm / 2)
+    moving = moving.coarsen(spacing_mm / 2).resampled(matrix, fixed.geometry)
+    weight = fixed.weight * moving.weight
+    first, second = (
+        describe_study(Study(study.intensity, weight, fixed.geometry), spacing_mm) for study in (fixed, moving)
+    )
+    return first, second
 
 
-def _neighbours(padded, direction):
-    """Padded by MARGIN. volumes first(y)=I(y + d e_a), second(y) = I(y + sign d e_b), on a domain from which both places are readable."""
-    a, b, sign = direction
-    first, second = [slice(None)] * 3, [slice(None)] * 3
-    d = DILATION
-    first[a], second[a] = slice(d, None), slice(None, -d)
-    if sign == 1:
-        first[b], second[b] = slice(None, -d), slice(d, None)
-    else:
-        first[b], second[b] = slice(d, None), slice(None, -d)
-    return padded[tuple(first)], padded[tuple(second)]
+def describe_study(study: Study, spacing_mm: float) -> Study:
+    """Its 12 channels on a grid of about this spacing, averaged by weight; made slab by slab."""
+    grid = study.coarse_grid(spacing_mm)
+    along_k, along_j, along_i = resize_axes(study.geometry, grid, study.intensity, smooth=True)
+    sums = study.intensity.new_zeros((CHANNELS + 1, *grid.shape_kji))
+    lowest = _noise_floor(study)
+    for start, stop, distances, weight in _slabs(study):
+        channels = distances.div_(distances.mean(dim=0).clamp_min_(lowest)).neg_().exp_()
+        weighted = torch.cat((channels.mul_(weight), weight[None]))
+        sums += filter_axes(weighted, (along_k[:, start:stop], along_j, along_i))
+    weight = sums[-1]
+    channels = torch.where(weight > SMALLEST_WEIGHT, sums[:-1] / weight, 1)
+    return Study(channels, weight, grid)
 
 
-def _patch_sums(volume):
+def patch_distances(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of the 12 pairs of patches beside each voxel, less the smallest of them.
+
+    Args:
+        image, weight: [K, J, I] with a margin of 2 voxels on each side.
+
+    Returns:
+        [12, K - 4, J - 4, I - 4]. Only voxels with weight take part; a pair that shares none has the distance 0.
+    """
+    out = image.new_empty((CHANNELS, *(n - 2 * MARGIN for n in image.shape)))
+    for n, (first, second, side) in enumerate(PAIRS):
+        one, other = (_shifted_pair(volume, first, second, side) for volume in (image, weight))
+        shared = other[0] * other[1]
+        counts = _patch_sums(shared)
+        distance = _patch_sums((one[0] - one[1]).square_().mul_(shared))
+        distance = torch.where(counts > SMALLEST_WEIGHT, distance / counts, 0)
+        for m, beside in enumerate((DILATION, 0)):
+            starts = [DILATION] * 3
+            starts[first], starts[second] = beside, beside if side == 1 else DILATION - beside
+            place = tuple(slice(start, start + length) for start, length in zip(starts, out.shape[1:], strict=True))
+            out[2 * n + m] = distance[place]
+    return out.sub_(out.amin(dim=0))
+
+
+def _shifted_pair(volume: torch.Tensor, first: int, second: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The volume read beside itself along one axis and along another."""
+    ahead, behind = slice(DILATION, None), slice(None, -DILATION)
+    one, other = [slice(None)] * 3, [slice(None)] * 3
+    one[first], other[first] = ahead, behind
+    one[second], other[second] = (behind, ahead) if side == 1 else (ahead, behind)
+    return volume[tuple(one)], volume[tuple(other)]
+
+
+def _patch_sums(volume: torch.Tensor) -> torch.Tensor:
     for axis in range(3):
-        n = volume.shape[axis] - 2 * PATCH_RADIUS
-        total = volume.narrow(axis, 0, n) + volume.narrow(axis, 1, n)
-        for k in range(2, 2 * PATCH_RADIUS + 1):
-            total += volume.narrow(axis, k, n)
-        volume = total
+        first, *others = volume.unfold(axis, 2 * PATCH_RADIUS + 1, 1).unbind(-1)
+        volume = sum(others, start=first)
     return volume
 
 
-def _places(distance, direction):
-    a, b, sign = direction
-    m = DILATION
-    for at_a, at_b in ((m, m), (0, 0)) if sign == 1 else ((m, 0), (0, m)):
-        starts = [MARGIN - PATCH_RADIUS] * 3
-        starts[a], starts[b] = at_a, at_b
-        place = distance
-        for axis, start in enumerate(starts):
-            length = distance.shape[axis] - 2 * DILATION + (DILATION if axis in (a, b) else 0)
-            place = place.narrow(axis, start, length)
-        yield place
+def _noise_floor(study: Study) -> float:
+    """The least noise that a voxel is taken to have, so that what little differs in a background says nothing."""
+    noise = torch.cat(
+        [distances.mean(dim=0)[weight > SMALLEST_WEIGHT] for _, _, distances, weight in _slabs(study, every=4)]
+    )
+    if not len(noise):
+        return 1.0
+    common = noise[:: max(1, len(noise) // NOISE_SAMPLES)].quantile(NOISE_QUANTILE)
+    low, high = (float(share * noise.mean()) for share in NOISE_FLOOR_RANGE)
+    return max(min(float(NOISE_FACTOR * common), high), low, torch.finfo(noise.dtype).tiny)
+
+
+def _slabs(study: Study, every: int = 1) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
+    """First and last + 1 plane of successive slabs, with their patch distances [12, k, J, I] and weight [k, J, I]."""
+    image, weight = (pad(volume, (MARGIN,) * 6) for volume in (study.intensity[0], study.weight))
+    planes = study.weight.shape[0]
+    for start in range(0, planes, PLANES_AT_ONCE * every):
+        stop = min(start + PLANES_AT_ONCE, planes)
+        slab = slice(start, stop + 2 * MARGIN)
+        yield start, stop, patch_distances(image[slab], weight[slab]), study.weight[start:stop]

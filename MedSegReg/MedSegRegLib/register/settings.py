@@ -7,15 +7,17 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LinearModel = Literal["none", "rigid", "similarity", "affine"]
-SimilarityName = Literal["lncc", "mi", "mind", "ssd"]
+SimilarityName = Literal["lncc", "mi", "ssd"]
+DenseSimilarityName = Literal["lncc", "mind", "mi", "ssd"]
 
 
 class DeformableSettings(BaseModel):
     """The dense stage.
 
     Attributes:
-        similarity: ``lncc`` (local normalised cross-correlation) for the same modality, ``mi`` (mutual information)
-            for different ones, ``ssd`` only when equal tissue has equal intensity.
+        similarity: ``lncc`` (local normalised cross-correlation) for the same modality, ``mind`` (squared differences
+            of self-similarity descriptors) for different ones, ``mi`` (mutual information, global, which drifts when
+            soft) where textures differ too, ``ssd`` only when equal tissue has equal intensity.
         window_radius: of the LNCC, in voxels of the level.
         coarsening: of the levels, coarsest first, in multiples of the working spacing.
         iterations: at most so many, one number a level.
@@ -29,7 +31,7 @@ class DeformableSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    similarity: SimilarityName = "lncc"
+    similarity: DenseSimilarityName = "lncc"
     window_radius: int = Field(default=3, ge=1, le=10)
     coarsening: tuple[float, ...] = (4.0, 2.0, 1.0)
     iterations: tuple[int, ...] = (60, 40, 20)
@@ -74,6 +76,6 @@ PRESETS: dict[str, RegistrationSettings] = {
     "affine": RegistrationSettings(deformable=None),
     "deformable": RegistrationSettings(),
     "deformable-different-modality": RegistrationSettings(
-        deformable=DeformableSettings(similarity="mi", update_sigma_voxels=4.0),  # a global measure drifts when soft
+        deformable=DeformableSettings(similarity="mind", update_sigma_voxels=4.0, field_sigma_voxels=1.0),
     ),
 }

@@ -7,7 +7,6 @@ Gauss-Newton step serves the linear stage and the dense stage alike, whatever th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,10 +14,7 @@ import torch
 
 from ..geometry import Geometry
 from .filters import box_axes, filter_axes
-from .self_similarity import SelfSimilarity
-from .settings import SimilarityName
-
-ESM=False
+from .settings import DenseSimilarityName
 
 SMALLEST_VARIANCE = 1e-5
 BINS = 32
@@ -30,14 +26,12 @@ class Match:
     """An answer.
 
     Attributes:
-        value: scalar tensor, larger is better.
-        channels: [C, K, J, I], what was compared: the moved image itself, or features of it.
-        gradient: [C, K, J, I], of ``value * total weight`` by each moved voxel of each channel.
+        value: scalar tensor, larger is better; the sum over all channels.
+        gradient: [C, K, J, I], of ``value * total weight`` by each moved voxel.
         curvature: [C, K, J, I], about minus the second derivative, never negative.
     """
 
     value: torch.Tensor
-    channels: torch.Tensor
     gradient: torch.Tensor
     curvature: torch.Tensor
 
@@ -46,48 +40,35 @@ class Similarity(Protocol):
     """A measure prepared for one fixed image."""
 
     def match(self, moved: torch.Tensor) -> Match:
-        """Compare with a moved image [K, J, I] of intensities in 0..1 on the fixed grid."""
+        """Compare with a moved image [C, K, J, I] of intensities in 0..1 on the fixed grid."""
         ...
 
 
 def prepare_similarity(
-    name: SimilarityName, fixed: torch.Tensor, weight: torch.Tensor, geometry: Geometry, window_radius: int
+    name: DenseSimilarityName, fixed: torch.Tensor, weight: torch.Tensor, geometry: Geometry, window_radius: int
 ) -> Similarity:
-    """The named measure for a fixed image [K, J, I] in 0..1, with a weight >= 0 for each voxel."""
+    """The named measure for a fixed image [C, K, J, I] in 0..1, with a weight [K, J, I] >= 0.
+
+    ``mind`` is squared differences too: of the descriptors that the images have become before.
+    """
     if name == "lncc":
         return LocalCorrelation(fixed, weight, geometry, window_radius)
-    if name == "mi":
-        return MutualInformation(fixed, weight)
-    if name == "mind":
-        return SquaredDifferences(fixed, weight, SelfSimilarity(weight).describe)
-    return SquaredDifferences(fixed, weight)
-
-
-def as_it_is(image: torch.Tensor) -> torch.Tensor:
-    """The image as its own only feature, [K, J, I] -> [1, K, J, I]."""
-    return image[None]
+    return MutualInformation(fixed, weight) if name == "mi" else SquaredDifferences(fixed, weight)
 
 
 class SquaredDifferences:
-    """Minus the weighted mean of squared differences of features, summed over them."""
+    """Minus the weighted mean of squared differences."""
 
-    def __init__(
-        self,
-        fixed: torch.Tensor,
-        weight: torch.Tensor,
-        describe: Callable[[torch.Tensor], torch.Tensor] = as_it_is,
-    ) -> None:
-        self._describe, self._fixed, self._weight = describe, describe(fixed), weight
+    def __init__(self, fixed: torch.Tensor, weight: torch.Tensor) -> None:
+        self._fixed, self._weight = fixed, weight
         self._total = weight.sum()
 
     def match(self, moved: torch.Tensor) -> Match:
         """See :class:`Similarity`."""
-        channels = self._describe(moved)
-        difference = self._fixed - channels
-        gradient = 2 * self._weight * difference
-        value = -0.5 * (gradient * difference).sum() / self._total
-        if ESM: channels = 0.5 * (channels + self._fixed)
-        return Match(value, channels, gradient, (2 * self._weight).expand_as(channels))
+        difference = self._fixed - moved
+        weighted = difference * self._weight
+        value = -torch.dot(weighted.flatten(), difference.flatten()) / self._total
+        return Match(value, weighted.mul_(2), (2 * self._weight).expand_as(moved))
 
 
 class LocalCorrelation:
@@ -124,7 +105,7 @@ class LocalCorrelation:
         b = a * covariance / variance
         sums = filter_axes(torch.stack((a, b, a * self._mean - b * mean)), self._axes)
         gradient = self._weight * (self._fixed * sums[0] - moved * sums[1] - sums[2])
-        return Match(value, (moved + 0.5)[None], gradient[None], (self._weight * sums[1])[None])
+        return Match(value, gradient, self._weight * sums[1])
 
     def _means(self, volumes: torch.Tensor) -> torch.Tensor:
         return filter_axes(volumes * self._weight, self._axes) * self._per_window
@@ -143,7 +124,8 @@ class MutualInformation:
         self._weight = weight
         self._total = weight.sum()
         lower, self._share = _bin(fixed)
-        self._rows = lower * BINS
+        channel = torch.arange(len(fixed), device=fixed.device)
+        self._rows = (lower + channel[:, None, None, None] * BINS) * BINS
         position = torch.arange(BINS, dtype=torch.float64, device=fixed.device)
         window = torch.exp(-0.5 * ((position[:, None] - position) / PARZEN_SIGMA_BINS) ** 2)
         self._parzen = window / window.sum(dim=0)
@@ -153,22 +135,23 @@ class MutualInformation:
         lower, share = _bin(moved)
         cell = self._rows + lower
         joint = self._parzen @ (self._count(cell, share) / self._total) @ self._parzen.T
-        of_fixed, of_moved = joint.sum(dim=1, keepdim=True), joint.sum(dim=0, keepdim=True)
+        of_fixed, of_moved = joint.sum(dim=2, keepdim=True), joint.sum(dim=1, keepdim=True)
         tiny = 1e-12
         value = (joint * torch.log((joint + tiny) / (of_fixed * of_moved + tiny))).sum()
         table = self._parzen.T @ torch.log((joint + tiny) / (of_moved + tiny)) @ self._parzen
-        slope = (table.roll(-1, dims=1) - table).flatten().to(moved.dtype) * (BINS - 1)
+        slope = (table.roll(-1, dims=2) - table).flatten().to(moved.dtype) * (BINS - 1)
         gradient = self._weight * torch.lerp(slope[cell], slope[cell + BINS], self._share)
-        information = (gradient * gradient).sum() / self._total.clamp_min(tiny)
-        return Match(value.to(moved.dtype), moved[None], gradient[None], (self._weight * information)[None])
+        information = (gradient * gradient).sum(dim=(1, 2, 3), keepdim=True) / self._total.clamp_min(tiny)
+        return Match(value.to(moved.dtype), gradient, self._weight * information)
 
     def _count(self, cell: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        counts = torch.zeros(BINS * BINS, dtype=torch.float64, device=cell.device)
+        size = len(cell) * BINS * BINS
+        counts = torch.zeros(size, dtype=torch.float64, device=cell.device)
         for step, of_fixed in ((0, 1 - self._share), (BINS, self._share)):
             for more, of_moved in ((0, 1 - share), (1, share)):
                 parts = (self._weight * of_fixed * of_moved).flatten().double()
-                counts += torch.bincount((cell + step + more).flatten(), parts, minlength=BINS * BINS)
-        return counts.reshape(BINS, BINS)
+                counts += torch.bincount((cell + step + more).flatten(), parts, minlength=size)
+        return counts.reshape(-1, BINS, BINS)
 
 
 def _bin(intensity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

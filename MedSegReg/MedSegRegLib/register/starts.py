@@ -87,7 +87,7 @@ def start_candidates(pair: Pair) -> list[Start]:
 
 def _moments(study: Study) -> tuple[np.ndarray, np.ndarray]:
     """Centre of mass in RAS mm and the principal axes as columns, by the weighted intensity."""
-    mass = (study.intensity * study.weight).double()
+    mass = (study.intensity.sum(dim=0) * study.weight).double()
     points = grid_coordinates(mass).reshape(-1, 3)
     share = (mass / mass.sum()).reshape(-1, 1)
     centre = (points * share).sum(dim=0)
