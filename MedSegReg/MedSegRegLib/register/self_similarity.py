@@ -5,8 +5,8 @@ compared with all 12 pairs. Edges and texture show in it, the grey values of a m
 
 Descriptors are made once, on a grid of half the working spacing, and averaged down from there. Smoothing an image
 first moves its edges, and not alike in two modalities; so does a wide neighbourhood. The paper has patches 2 voxels
-away, here it is 1: an aligned pair of ICBM 152 T1 and T2 then drifts less (0.41 mm instead of 0.44 at 1 mm; with
-descriptors of the smoothed images more than 1 mm), and known deformations are found better.
+away, here it is 1: the aligned ICBM 152 T1 and T2 then drift by 0.41 mm instead of 0.44, and known deformations are
+found better.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def describe_studies(fixed: Study, moving: Study, matrix: np.ndarray, spacing_mm
     """Two studies of one channel as descriptors on one grid, at about this spacing over the fixed field of view.
 
     The moving one is resampled by the linear part before it is described, so that both are described along the same
-    axes. What both weights ignore takes part in no patch.
+    axes. What either weight ignores takes part in no patch.
 
     Args:
         matrix: 4x4, fixed RAS to moving RAS.
