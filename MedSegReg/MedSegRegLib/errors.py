@@ -129,7 +129,7 @@ class NoOverlap(RegistrationError):
     """Fixed and moving share no space."""
 
 
-class Diverged(RegistrationError):
+class Diverged(MedSegRegError):
     """The similarity became NaN, or worse at every step."""
 
 
