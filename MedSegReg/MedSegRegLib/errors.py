@@ -130,7 +130,7 @@ class NoOverlap(RegistrationError):
 
 
 class Diverged(MedSegRegError):
-    """The similarity became NaN, or worse at every step."""
+    """The similarity or the training loss is not a number."""
 
 
 class FoldingError(RegistrationError):
