@@ -14,7 +14,6 @@ import torch
 from ..errors import ComponentCount, DimensionError, FileError, InvalidGeometry, TooLarge, UnsupportedFile
 from ..geometry import RAS_LPS, Geometry, flip_ras_lps
 from ..image import Image, Labels
-from ..report import Finding
 from ..transform import Displacement
 from .headers.header import damaged
 
@@ -46,17 +45,6 @@ def place_itk(image: sitk.Image, geometry: Geometry) -> sitk.Image:
     image.SetDirection((lps[:3, :3] / np.asarray(geometry.spacing_mm)).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     return image
-
-
-def image_from_itk(image: sitk.Image, name: str = "", findings: tuple[Finding, ...] = ()) -> Image:
-    """One-component image of any real type to [1, K, J, I] float32.
-
-    Raises:
-        ComponentCount: vector, RGB or complex voxels.
-        DimensionError: 4D.
-    """
-    geometry = geometry_from_itk(image)
-    return Image.from_array(array_from_itk(image).reshape(geometry.shape_kji), geometry, name, findings=findings)
 
 
 def array_from_itk(image: sitk.Image) -> np.ndarray:
