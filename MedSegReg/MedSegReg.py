@@ -205,8 +205,8 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         from MedSegRegLib.mrml.transforms import write_transform
         from MedSegRegLib.mrml.volumes import image_from_node
         from MedSegRegLib.progress import SILENT
+        from MedSegRegLib.register.presets import PRESETS
         from MedSegRegLib.register.run import register
-        from MedSegRegLib.register.settings import PRESETS
 
         fixed, moving, chosen = image_from_node(fixedNode), image_from_node(movingNode), pick_device(device)
         different = preset == "deformable" and modality == "different"

@@ -129,6 +129,12 @@ class Geometry:
         return float(s[0]), float(s[1]), float(s[2])
 
     @property
+    def finest_spacing_mm(self) -> float:
+        """The smallest spacing; that of an axis with a single voxel, the thickness of a slice, is not looked at."""
+        along = [spacing for spacing, n in zip(self.spacing_mm, self.size_ijk, strict=True) if n > 1]
+        return min(along or self.spacing_mm)
+
+    @property
     def directions(self) -> np.ndarray:
         """3x3; column n is the unit vector of voxel axis n in RAS."""
         return self.ijk_to_ras[:3, :3] / np.asarray(self.spacing_mm)

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from .geometry import ALIGN_CORNERS, voxels_to_grid
 
-POINTS_AT_ONCE = 1 << 19
+POINTS_AT_ONCE = 1 << 18
+POINTS_AT_ONCE_ON_A_GPU = 1 << 20  # an inverse holds about 110 bytes a point
 ROUNDING_VOXELS = 1e-4  # float32 coordinates this close below a half count as the half
 
 
@@ -52,9 +53,11 @@ def is_outside(ijk: torch.Tensor, size_ijk: tuple[int, int, int]) -> torch.Tenso
     return beyond_i | beyond_j | beyond_k
 
 
-def plane_slabs(size_ijk: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of successive k planes that together hold a bounded number of voxels."""
-    planes = max(1, POINTS_AT_ONCE // (size_ijk[0] * size_ijk[1]))
+def plane_slabs(size_ijk: tuple[int, int, int], device: torch.device | None = None) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of successive k planes that together hold as many voxels as the device's memory allows."""
+    on_gpu = device is not None and device.type == "cuda"
+    points = POINTS_AT_ONCE_ON_A_GPU if on_gpu else POINTS_AT_ONCE
+    planes = max(1, points // (size_ijk[0] * size_ijk[1]))
     for start in range(0, size_ijk[2], planes):
         yield start, min(start + planes, size_ijk[2])
 

@@ -102,11 +102,15 @@ class Transform:
     @property
     def matrix(self) -> np.ndarray | None:
         """The whole chain as one 4x4 float64 matrix, or None when a stage is dense."""
+        return self.linear_part if all(isinstance(stage, Affine) for stage in self.stages) else None
+
+    @property
+    def linear_part(self) -> np.ndarray:
+        """The product of the linear stages, 4x4 float64: the whole chain without its displacements."""
         whole = np.eye(4)
         for stage in self.stages:
-            if not isinstance(stage, Affine):
-                return None
-            whole = stage.matrix @ whole
+            if isinstance(stage, Affine):
+                whole = stage.matrix @ whole
         return whole
 
     def then(self, other: Transform) -> Transform:

@@ -19,16 +19,18 @@ from MedSegRegLib.errors import (
 )
 from MedSegRegLib.geometry import Geometry, translation
 from MedSegRegLib.image import Image, Labels
-from MedSegRegLib.register import deformable, run, solution
+from MedSegRegLib.register import deformable, dense
 from MedSegRegLib.register.filters import filter_axes, gaussian_axes
+from MedSegRegLib.register.flow import DisplacementField
+from MedSegRegLib.register.guidance import Guidance
+from MedSegRegLib.register.presets import PRESETS
 from MedSegRegLib.register.run import register
-from MedSegRegLib.register.settings import PRESETS, DeformableSettings, RegistrationSettings
+from MedSegRegLib.register.settings import DeformableSettings, RegistrationSettings
 from MedSegRegLib.register.similarity import LocalCorrelation, Match, MutualInformation
-from MedSegRegLib.register.solution import VelocityField
 from MedSegRegLib.transform import Affine, Displacement, Transform
 
 GRID = Geometry.from_spacing((32, 30, 28), (1.2, 1.2, 1.5))
-QUICK = RegistrationSettings(deformable=DeformableSettings(coarsening=(2.0, 1.0), iterations=(10, 5)))
+QUICK = RegistrationSettings(deformable=DeformableSettings(coarsening=(2.0, 1.0), iterations=(10, 5), stiffness=1.0))
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_row_50_an_initial_transform_without_overlap_is_refused(blob):
         register(blob, blob, PRESETS["rigid"], initial=far)
 
 
-@pytest.mark.parametrize("preset", ["rigid", "affine", "deformable", "deformable-different-modality"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_row_51_an_image_onto_itself_is_the_identity(blob, preset):
     result = register(blob, blob, PRESETS[preset])
     points = GRID.map_voxels(np.random.default_rng(0).uniform(0, 27, (200, 3)))
@@ -81,15 +83,17 @@ def test_row_52_squared_differences_between_modalities_are_warned_of(blob):
 
 
 def test_row_53_a_folded_result_is_refused(blob, monkeypatch):
-    def fold(pairs, matrix, settings, *, progress, on_level):
-        flow = VelocityField.zero(pairs(1.0).fixed.geometry, blob.tensor)
-        flow.velocity[0, 10:20, 10:20, 10:20] = 6 * torch.rand((10, 10, 10), generator=torch.Generator().manual_seed(0))
-        return flow, []
+    def fold(parts, settings, spacing_mm, *, start, landmarks, rigid, progress, on_level):
+        vectors = torch.zeros(3, *GRID.shape_kji)
+        vectors[0, 10:20, 10:20, 10:20] = 6 * torch.rand((10, 10, 10), generator=torch.Generator().manual_seed(0))
+        return DisplacementField(vectors, GRID), []
 
-    monkeypatch.setattr(run, "optimise_deformable", fold)
-    monkeypatch.setattr(solution, "exponentiate", lambda velocity, identity: velocity)  # a flow itself cannot fold
+    monkeypatch.setattr(dense, "optimise_deformable", fold)  # the real one takes folds out
     with pytest.raises(FoldingError, match="% of the voxels fold"):
         register(blob, blob, QUICK)
+    generous = QUICK.deformable.model_copy(update={"folding_limit_percent": 100.0})
+    told = register(blob, blob, QUICK.model_copy(update={"deformable": generous})).quality.folding
+    assert told.voxels_any_corner > told.voxels > 0
 
 
 def test_row_54_a_nan_similarity_in_the_linear_stage_is_an_error(blob, monkeypatch):
@@ -112,8 +116,8 @@ def nan_match(measure, moved: torch.Tensor) -> Match:
 def test_row_55_updates_that_make_it_worse_are_not_kept(blob, monkeypatch):
     right_step = deformable.DeformableLevel.step
 
-    def wrong_step(level, velocity):
-        value, update = right_step(level, velocity)
+    def wrong_step(level, flow, squarings):
+        value, update = right_step(level, flow, squarings)
         return value, torch.full_like(update, 0.5)
 
     monkeypatch.setattr(deformable.DeformableLevel, "step", wrong_step)
@@ -147,10 +151,18 @@ def test_row_58_a_mask_on_another_grid_is_refused(blob):
         register(blob, blob, PRESETS["rigid"], moving_mask=mask)
 
 
-def test_row_58_an_initial_field_is_refused(blob):
+def test_row_58_an_empty_initial_field_is_no_motion(blob):
     dot = Displacement(torch.zeros(3, 1, 1, 1), Geometry.from_spacing((1, 1, 1)))
-    with pytest.raises(InputError, match="displacement field"):
-        register(blob, blob, PRESETS["rigid"], initial=Transform((dot,)))
+    result = register(blob, blob, QUICK, initial=Transform((dot,)))
+    assert float(result.transform.stages[0].vectors_ras_mm.abs().max()) < 1e-4
+
+
+def test_row_58_a_region_on_another_grid_is_refused(blob):
+    other = Geometry.from_spacing((32, 30, 28), (1.2, 1.2, 1.6))
+    region = Labels(torch.ones(other.shape_kji, dtype=torch.uint8), other)
+    for guidance in (Guidance(rigid=region), Guidance(ignore=region)):
+        with pytest.raises(GeometryMismatch, match="differ"):
+            register(blob, blob, QUICK, guidance=guidance)
 
 
 def test_row_10_one_slice_is_refused_with_a_way_out(blob):

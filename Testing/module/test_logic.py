@@ -154,7 +154,7 @@ def test_models_are_listed_without_torch_and_by_their_names(logic, module):
 
 def test_all_choices_of_the_window_are_known_to_the_library(module):
     from MedSegRegLib.device import DEVICE_NAMES
-    from MedSegRegLib.register.settings import PRESETS
+    from MedSegRegLib.register.presets import PRESETS
     from MedSegRegPanels.parameters import Device, Modality, Preset
 
     assert {preset.value for preset in Preset} <= set(PRESETS)

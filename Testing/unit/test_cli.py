@@ -19,21 +19,6 @@ from MedSegRegLib.files import read_image, read_labels, read_transform
 from MedSegRegLib.samples import sample_path
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run ``medsegreg ARGUMENTS`` in this process: (exit code, standard output, standard error)."""
-
-    def _run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["medsegreg", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return _run
-
-
 def blob(path: Path, shift_mm: float = 0.0, size: int = 32) -> Path:
     """A smooth, lopsided blob on an oblique grid."""
     k, j, i = np.mgrid[:size, :size, :size].astype(float)

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from MedSegRegLib.geometry import Geometry, translation
+from MedSegRegLib.register import window_sums
 from MedSegRegLib.register.filters import filter_axes, gaussian_axes
 from MedSegRegLib.register.pyramid import Study
 from MedSegRegLib.register.self_similarity import (
@@ -118,3 +119,28 @@ def test_what_lies_outside_the_moving_image_has_no_weight(study):
     for described in (first, second):
         assert (described.weight[..., 11:] == 0).all()
         assert described.weight[10, 10, 8] > 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_slice_is_described_by_the_pairs_that_lie_in_it(study, axis):
+    plane = study.intensity[0].select(axis, 10)
+    shape = tuple(1 if n == axis else length for n, length in enumerate(GRID.shape_kji))
+    described = describe_study(
+        Study(plane.reshape(1, *shape), torch.ones(shape, dtype=plane.dtype), Geometry.from_spacing(shape[::-1])), 1.0
+    )
+    assert described.intensity.shape == (4, *shape)
+    assert described.intensity.std() > 0.1
+
+    pairs = [pair for pair in PAIRS if axis not in pair[:2]]
+    image, weight = (functional.pad(v.reshape(shape), (MARGIN,) * 6) for v in (plane, torch.ones_like(plane)))
+    repeated = plane.unsqueeze(axis).expand(GRID.shape_kji)
+    expected = distances_as_defined(repeated, torch.ones_like(repeated)).select(axis + 1, 10)
+    expected = torch.cat([expected[2 * n : 2 * n + 2] for n in map(PAIRS.index, pairs)])
+    differing = patch_distances(image, weight, pairs).squeeze(axis + 1) - expected
+    torch.testing.assert_close(differing, differing[:1].expand_as(differing))  # the least is that of other pairs
+
+
+def test_what_is_described_does_not_depend_on_the_size_of_the_slabs(study, monkeypatch):
+    whole = describe_study(study, 2.0)
+    monkeypatch.setattr(window_sums, "SLAB_VOXELS", 1)
+    torch.testing.assert_close(describe_study(study, 2.0).intensity, whole.intensity)

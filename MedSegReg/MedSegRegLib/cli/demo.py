@@ -21,14 +21,15 @@ from ..mrml.segmentations import write_segmentation
 from ..mrml.transforms import write_transform
 from ..mrml.volumes import node_from_image
 from ..progress import Progress
+from ..register.presets import PRESETS
 from ..register.run import Registration, register
-from ..register.settings import PRESETS
 from ..resample import resample_image, resample_labels
 from ..samples import sample_path
 from ..segment.model import load_model
 from ..segment.predict import Segmentation
 from ..transform import Displacement
 from ..workflows.locate import segment_anywhere
+from .registration_outputs import quality_table
 
 MODEL = "hippocampus-mr"
 
@@ -54,7 +55,11 @@ def run_demo(folder: Path, device: str, progress: Progress) -> Sequence[Table]:
     _draw(folder, template, subject, result, on_template.labels, on_subject.labels, carried)
     progress.update(0.9, "scene")
     _write_scene(folder / "scene.mrb", template, subject, result, (on_template, on_subject), carried)
-    return (_facts(model.device, seconds, result, on_subject.labels), _agreement_table(agreement))
+    return (
+        _facts(model.device, seconds, result, on_subject.labels),
+        quality_table(result.quality, {}),
+        _agreement_table(agreement),
+    )
 
 
 def _draw(
@@ -106,16 +111,8 @@ def _facts(device: torch.device, seconds: dict[str, float], result: Registration
         table.add_row(
             f"subject, {structure.name}", f"{float((labels.tensor == structure.value).sum()) * voxel_ml:.2f} ml"
         )
-    quality = result.quality
     table.add_section()
     table.add_row("registration", result.sentence)
-    table.add_row(
-        f"similarity ({quality.similarity}), before and after", f"{quality.before or 0:.3f}, {quality.after:.3f}"
-    )
-    if quality.folding is not None:
-        table.add_row("folded voxels", f"{quality.folding.voxels_any_corner}")
-    inverse = quality.inverse_consistency
-    table.add_row("inverse error, mean and 99th percentile", f"{inverse.mean_mm:.3f} mm, {inverse.p99_mm:.3f} mm")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Commands on images: segment, register, apply, preprocess.
+"""Commands on images: segment, apply, preprocess.
 
 The library is imported when a command runs: help is instant.
 """
@@ -25,7 +25,7 @@ ReplaceNonfinite = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Register this file's commands."""
-    for command in (segment, register, apply, preprocess):
+    for command in (segment, apply, preprocess):
         app.command()(command)
 
 
@@ -74,93 +74,6 @@ def segment(
             "output": str(output),
             "volumes_ml": volumes,
             "provenance": result.provenance,
-            "findings": findings_data(result.findings),
-        },
-        as_json,
-    )
-
-
-def register(
-    fixed: Annotated[Path, typer.Argument(help="The image that stays.")],
-    moving: Annotated[Path, typer.Argument(help="The image that is moved onto it.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Transform: .h5 (chain), .tfm (linear only), .nii.gz/.nrrd/.mha (dense field), or an .mrb scene.",
-        ),
-    ],
-    preset: Annotated[
-        str, typer.Option(help="rigid, affine, deformable or deformable-different-modality.")
-    ] = "deformable",
-    inverse: Annotated[Path | None, typer.Option(help="Also write the inverse transform.")] = None,
-    moved: Annotated[Path | None, typer.Option(help="Also write the moving image on the fixed image's grid.")] = None,
-    fixed_mask: Annotated[Path | None, typer.Option(help="Only voxels inside this mask count.")] = None,
-    moving_mask: Annotated[Path | None, typer.Option(help="Only voxels inside this mask count.")] = None,
-    initial: Annotated[Path | None, typer.Option(help="Transform to start from.")] = None,
-    device: Device = "auto",
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Register two images; says which one moves onto which, and how good it is."""
-    from dataclasses import asdict
-
-    from ..device import pick_device
-    from ..errors import InvalidSetting
-    from ..files import (
-        TRANSFORM_EXTENSIONS,
-        VOLUME_EXTENSIONS,
-        read_image,
-        read_labels,
-        read_transform,
-        require_writable,
-        write_image,
-        write_transform,
-    )
-    from ..register.run import register as run
-    from ..register.settings import PRESETS
-    from ..resample import resample_image
-    from .outputs import write_registration_scene
-
-    if preset not in PRESETS:
-        raise InvalidSetting(f"The preset is '{preset}'", f"one of {', '.join(PRESETS)}", "choose one of these")
-    for path, extensions in (
-        (output, (*TRANSFORM_EXTENSIONS, SCENE)),
-        (inverse, TRANSFORM_EXTENSIONS),
-        (moved, VOLUME_EXTENSIONS),
-    ):
-        if path is not None:
-            require_writable(path, overwrite, extensions)
-    with progress_bar("register") as progress:
-        fixed_image, moving_image = read_image(fixed), read_image(moving)
-        result = run(
-            fixed_image,
-            moving_image,
-            PRESETS[preset],
-            fixed_mask=read_labels(fixed_mask) if fixed_mask else None,
-            moving_mask=read_labels(moving_mask) if moving_mask else None,
-            initial=read_transform(initial) if initial else None,
-            device=pick_device(device),
-            progress=progress,
-        )
-        if output.suffix == SCENE:
-            write_registration_scene(result, fixed_image, moving_image, output)
-        else:
-            write_transform(result.transform, output, fixed_image.geometry)
-        if inverse is not None:
-            write_transform(result.inverse, inverse, moving_image.geometry)
-        if moved is not None:
-            write_image(resample_image(moving_image, fixed_image.geometry, result.transform), moved)
-    show_findings(result.findings)
-    quality = asdict(result.quality)
-    show_result(
-        f"{result.sentence}\nwritten: {output}",
-        {
-            "output": str(output),
-            "sentence": result.sentence,
-            "quality": quality,
-            "seconds": result.seconds,
             "findings": findings_data(result.findings),
         },
         as_json,

@@ -64,7 +64,7 @@ def jacobian_determinant(displacement: Displacement) -> torch.Tensor:
 def folding(displacement: Displacement) -> Folding:
     """Count folded voxels both ways. An axis of one voxel cannot fold."""
     central = int((jacobian_determinant(displacement) <= 0).sum())
-    smallest = _smallest_corner_determinant(displacement)
+    smallest = smallest_corner_determinant(displacement)
     anywhere, total = int((smallest <= 0).sum()), smallest.numel()
     return Folding(central, 100 * central / total, anywhere, 100 * anywhere / total)
 
@@ -100,7 +100,7 @@ def inverse_consistency(
     return InverseConsistency(float(all_errors.mean()), float(np.percentile(all_errors, 99)), float(all_errors.max()))
 
 
-def _smallest_corner_determinant(displacement: Displacement) -> torch.Tensor:
+def smallest_corner_determinant(displacement: Displacement) -> torch.Tensor:
     """Minimum over the 8 ways to take the differences of the axes forward or backward; the border has one way."""
     vectors = displacement.vectors_ras_mm
     sides: list[tuple[torch.Tensor, ...]] = []

@@ -10,6 +10,7 @@ from .atomic import (
 )
 from .images import read_image, write_image
 from .labels import read_labels, write_labels
+from .points import read_points
 from .transforms import read_transform, write_transform
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "atomic_path",
     "read_image",
     "read_labels",
+    "read_points",
     "read_transform",
     "require_space",
     "require_writable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.linalg import expm
 from ..errors import Diverged
 from ..geometry import Geometry, translation
 from ..progress import Progress
+from .planes import free_directions
 from .pyramid import Pair
 from .settings import LinearModel, SimilarityName
 from .similarity import Match, image_gradient, prepare_similarity
@@ -47,11 +49,12 @@ def evaluate_pair(
     """Similarity of the pair under a 4x4 matrix (fixed RAS to moving RAS), after a field in fixed voxels if given."""
     voxels = pair.moving_voxels(matrix, field)
     weight, moved = pair.weight(voxels), pair.moved(voxels)
-    overlap = float(weight.sum() / pair.fixed.weight.sum())
     measure = prepare_similarity(similarity, pair.fixed.intensity, weight, pair.fixed.geometry, LINEAR_WINDOW_RADIUS)
     match = measure.match(moved)
-    value = float(match.value) if overlap > LEAST_OVERLAP else -np.inf
-    return PairMatch(value, overlap, match, moved, overlap > LEAST_OVERLAP and pair.is_matched(moved, weight))
+    value, overlap = torch.stack((match.value.double(), (weight.sum() / pair.fixed.weight.sum()).double())).tolist()
+    if overlap <= LEAST_OVERLAP:
+        return PairMatch(-np.inf, overlap, match, moved, False)
+    return PairMatch(value, overlap, match, moved, pair.is_matched(moved, weight))
 
 
 def optimise_linear(
@@ -92,7 +95,7 @@ def optimise_linear(
         else:
             break
         gain, matrix, best, damping = trial.value - best.value, trial_matrix, trial, damping / 10
-        small = np.abs(step).max() < STEP_THAT_ENDS_IN_SPACINGS * min(pair.fixed.geometry.spacing_mm)
+        small = np.abs(step).max() < STEP_THAT_ENDS_IN_SPACINGS * pair.fixed.geometry.finest_spacing_mm
         if small or gain < GAIN_THAT_ENDS * abs(best.value):
             break
     return matrix, best
@@ -101,16 +104,18 @@ def optimise_linear(
 def linear_generators(model: LinearModel, geometry: Geometry) -> np.ndarray:
     """[P, 4, 4]: the directions a model may move in, about the centre of the field of view.
 
-    A coefficient of 1 moves a point at half the diagonal by about 1 mm. P is 6 (rigid), 7 (similarity) or 12 (affine).
+    A coefficient of 1 moves a point at half the diagonal by about 1 mm. P is 6 (rigid), 7 (similarity) or 12 (affine);
+    for a slice 3, 4 or 6, all in its plane.
     """
     radius = np.linalg.norm(geometry.corners_ras()[0] - geometry.centre_ras)
-    shift = np.zeros((3, 4, 4))
-    shift[[0, 1, 2], [0, 1, 2], 3] = 1
-    turn, stretch, shear = np.zeros((3, 4, 4)), np.zeros((3, 4, 4)), np.zeros((3, 4, 4))
-    for n, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
-        turn[n, b, a], turn[n, a, b] = 1 / radius, -1 / radius
-        shear[n, b, a] = shear[n, a, b] = 1 / radius
-        stretch[n, n, n] = 1 / radius
+    axes = free_directions(geometry).T
+    pairs = list(itertools.combinations(axes, 2))
+    shift = np.zeros((len(axes), 4, 4))
+    shift[:, :3, 3] = axes
+    turn, shear, stretch = np.zeros((len(pairs), 4, 4)), np.zeros((len(pairs), 4, 4)), np.zeros((len(axes), 4, 4))
+    turn[:, :3, :3] = [(np.outer(b, a) - np.outer(a, b)) / radius for a, b in pairs]
+    shear[:, :3, :3] = [(np.outer(b, a) + np.outer(a, b)) / radius for a, b in pairs]
+    stretch[:, :3, :3] = [np.outer(a, a) / radius for a in axes]
     parts = {
         "rigid": [shift, turn],
         "similarity": [shift, turn, stretch.sum(axis=0, keepdims=True)],
@@ -130,10 +135,10 @@ def _normal_equations(pair: Pair, at: PairMatch, generators: np.ndarray) -> tupl
     from_unit = translation((size - 1) / 2) @ np.diag([*size, 1.0])
     unit = (pair.coordinates - pair.coordinates.new_tensor((size - 1) / 2)) / pair.coordinates.new_tensor(size)
     unit = torch.cat((unit, torch.ones_like(unit[..., :1])), dim=-1).reshape(-1, 1, 4)
-    slope, curvature = np.zeros(12), np.zeros((12, 12))
+    products = []
     for channel, gradient, bend in zip(at.moved, at.match.gradient, at.match.curvature, strict=True):
         columns = (image_gradient(channel).reshape(3, -1).T[:, :, None] * unit).reshape(-1, 12)
-        slope += (columns.T @ gradient.flatten()).double().cpu().numpy()
-        curvature += (columns.T @ (columns * bend.reshape(-1, 1))).double().cpu().numpy()
+        products.append(columns.T @ torch.cat((columns * bend.reshape(-1, 1), gradient.reshape(-1, 1)), dim=1))
+    product = torch.stack(products).double().sum(dim=0).cpu().numpy()
     basis = (geometry.ras_to_ijk @ generators @ geometry.ijk_to_ras @ from_unit)[:, :3].reshape(-1, 12)
-    return basis @ slope, basis @ curvature @ basis.T
+    return basis @ product[:, 12], basis @ product[:, :12] @ basis.T

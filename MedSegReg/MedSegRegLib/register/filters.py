@@ -35,15 +35,6 @@ def gaussian_axes(geometry: Geometry, sigma_mm: float, like: torch.Tensor) -> Ax
     return k, j, i
 
 
-def box_axes(geometry: Geometry, radius_voxels: int, like: torch.Tensor) -> AxisMatrices:
-    """Sum over a window of ``2 radius + 1`` voxels a side, clipped at the border. Symmetric."""
-    k, j, i = (
-        ((distance := torch.arange(n, device=like.device))[:, None] - distance).abs().le(radius_voxels).to(like)
-        for n, _ in _axes(geometry)
-    )
-    return k, j, i
-
-
 def resize_axes(source: Geometry, target: Geometry, like: torch.Tensor, smooth: bool = False) -> AxisMatrices:
     """Linear interpolation from one grid to another with the same directions and centre.
 
@@ -59,6 +50,20 @@ def resize_axes(source: Geometry, target: Geometry, like: torch.Tensor, smooth: 
         if smooth and ratio > 1:
             matrix = matrix @ _gaussian(n, 0.5 * (ratio**2 - 1) ** 0.5, like)
         matrices.append(matrix)
+    return matrices[0], matrices[1], matrices[2]
+
+
+def gathering_axes(source: Geometry, target: Geometry, sigma_mm: float, like: torch.Tensor) -> AxisMatrices:
+    """Sums over Gaussian neighbourhoods (weight 1 in the middle) of one grid's voxels about each voxel of another.
+
+    Args:
+        target: same directions and centre as ``source``.
+    """
+    matrices = []
+    for (n, spacing), (m, apart) in zip(_axes(source), _axes(target), strict=True):
+        voxels = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * spacing
+        centres = (torch.arange(m, dtype=torch.float64) - (m - 1) / 2) * apart
+        matrices.append(torch.exp(-0.5 * ((centres[:, None] - voxels) / sigma_mm) ** 2).to(like))
     return matrices[0], matrices[1], matrices[2]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from ..errors import EmptyVolume
 from ..geometry import Geometry
 from ..image import Image, Labels
 from ..sampling import is_outside, map_affine, map_voxel_planes, plane_slabs, sample_linear
@@ -16,6 +18,7 @@ from .filters import filter_axes, resize_axes
 FEWEST_VOXELS = 6
 SMALLEST_WEIGHT = 1e-3
 EQUAL_INTENSITY = 1e-5
+FAINT_INTENSITY = 0.02
 RANGE_PERCENTILES = (0.001, 0.999)
 VOXELS_FOR_PERCENTILES = 1_000_000
 
@@ -26,13 +29,18 @@ class Study:
 
     Attributes:
         intensity: [C, K, J, I] float32 in 0..1.
-        weight: [K, J, I] float32; 0 where the image is to be ignored.
+        weight: [K, J, I] float32; 0 where the image is to be ignored. A single expanded 1 means that all counts.
         geometry: the grid of both.
     """
 
     intensity: torch.Tensor
     weight: torch.Tensor
     geometry: Geometry
+
+    @property
+    def counts_everywhere(self) -> bool:
+        """True when the weight is one expanded number."""
+        return not any(self.weight.stride())
 
     def coarsen(self, spacing_mm: float) -> Study:
         """At about this spacing on every axis that is finer, never fewer than 6 voxels.
@@ -43,9 +51,10 @@ class Study:
         if target.size_ijk == self.geometry.size_ijk:
             return self
         axes = resize_axes(self.geometry, target, self.intensity, smooth=True)
-        weighted, weight, plain = (
-            filter_axes(volume, axes) for volume in (self.intensity * self.weight, self.weight, self.intensity)
-        )
+        plain = filter_axes(self.intensity, axes)
+        if self.counts_everywhere:
+            return Study(plain, everywhere(plain), target)
+        weighted, weight = (filter_axes(volume, axes) for volume in (self.intensity * self.weight, self.weight))
         return Study(torch.where(weight > SMALLEST_WEIGHT, weighted / weight, plain), weight, target)
 
     def coarse_grid(self, spacing_mm: float) -> Geometry:
@@ -53,6 +62,25 @@ class Study:
         size, own = np.asarray(self.geometry.size_ijk), np.asarray(self.geometry.spacing_mm)
         wanted = np.maximum(own, np.minimum(spacing_mm, own * size / FEWEST_VOXELS))
         return self.geometry.with_spacing((float(wanted[0]), float(wanted[1]), float(wanted[2])))
+
+    def cropped(self, margin_mm: float) -> Study:
+        """Without the planes on each side that show nothing: where the weight is 0 or the intensity is the lowest."""
+        content = (self.intensity > FAINT_INTENSITY).any(dim=0).logical_and_(self.weight > 0)
+        slices: list[slice] = []
+        first_ijk: list[int] = []
+        for axis, spacing in zip((2, 1, 0), self.geometry.spacing_mm, strict=True):
+            filled = content.any(dim=[other for other in range(3) if other != axis]).nonzero()
+            if not len(filled):
+                return self
+            margin = round(margin_mm / spacing)
+            first = max(0, int(filled[0]) - margin)
+            slices.insert(0, slice(first, min(content.shape[axis], int(filled[-1]) + 1 + margin)))
+            first_ijk.append(first)
+        along_k, along_j, along_i = slices
+        weight = self.weight[along_k, along_j, along_i]
+        k, j, i = weight.shape
+        window = self.geometry.window((first_ijk[0], first_ijk[1], first_ijk[2]), (i, j, k))
+        return Study(self.intensity[:, along_k, along_j, along_i], weight, window)
 
     def resampled(self, matrix: np.ndarray, grid: Geometry) -> Study:
         """On another grid, whose points a 4x4 matrix takes to this study's; its weight is 0 outside."""
@@ -64,22 +92,55 @@ class Study:
             weight.append(self.weight_at(points))
         return Study(torch.cat(intensity, dim=1), torch.cat(weight), grid)
 
+    def at(self, voxels: torch.Tensor) -> torch.Tensor:
+        """Intensities [C, ...] at voxel coordinates [..., 3]; the border is repeated outside."""
+        return sample_linear(self.intensity, voxels)
+
     def weight_at(self, voxels: torch.Tensor) -> torch.Tensor:
         """The weight at voxel coordinates [..., 3], 0 outside."""
-        weight = sample_linear(self.weight[None], voxels)[0]
-        return weight.masked_fill_(is_outside(voxels, self.geometry.size_ijk), 0)
+        outside = is_outside(voxels, self.geometry.size_ijk)
+        if self.counts_everywhere:
+            return (~outside).to(voxels)
+        return sample_linear(self.weight[None], voxels)[0].masked_fill_(outside, 0)
 
 
-def prepare_study(image: Image, mask: Labels | None, device: torch.device) -> Study:
-    """Intensities scaled to 0..1 between the 0.1 and 99.9 percentiles in the mask; its weight is 1, 0 elsewhere."""
-    intensity = image.tensor.to(device)
-    weight = torch.ones_like(intensity[0]) if mask is None else (mask.tensor > 0).to(intensity)
-    counted = intensity.flatten() if mask is None else intensity[0, weight > 0]
+def everywhere(intensity: torch.Tensor) -> torch.Tensor:
+    """The weight of a study [C, K, J, I] all of which counts: [K, J, I], at the memory of one number."""
+    return intensity.new_ones(()).expand(intensity.shape[1:])
+
+
+def prepare_study(image: Image, mask: Labels | None, device: torch.device, ignore: Labels | None = None) -> Study:
+    """Each channel scaled to 0..1 between its 0.1 and 99.9 percentiles where it counts.
+
+    Args:
+        mask: only voxels above 0 have a weight of 1; all have without.
+        ignore: voxels above 0 have a weight of 0.
+
+    Raises:
+        EmptyVolume: nothing has a weight.
+    """
+    intensity = image.tensor.to(device, torch.float32)
+    weight = everywhere(intensity)
+    if mask is not None:
+        weight = (mask.tensor.to(device) > 0).to(intensity)
+    if ignore is not None:
+        weight = weight * (ignore.tensor.to(device) == 0)
+    if not bool(weight.any()):
+        raise EmptyVolume(
+            f"Nothing of {image.name or 'the image'} is left to look at",
+            "at least one voxel inside the mask that is not ignored",
+            "make the ignored region smaller, or the mask larger",
+        )
+    return Study(torch.stack([_scaled(channel, weight) for channel in intensity]), weight, image.geometry)
+
+
+def _scaled(channel: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    counted = channel[weight > 0] if any(weight.stride()) else channel.flatten()
     step = max(1, counted.numel() // VOXELS_FOR_PERCENTILES)
-    low, high = torch.quantile(counted[::step], intensity.new_tensor(RANGE_PERCENTILES))
+    low, high = torch.quantile(counted[::step], channel.new_tensor(RANGE_PERCENTILES))
     if high <= low:
-        low, high = intensity.min(), intensity.max()
-    return Study(((intensity - low) / (high - low)).clamp_(0, 1), weight, image.geometry)
+        low, high = channel.min(), channel.max()
+    return (channel - low).div_(high - low).clamp_(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +149,16 @@ class Pair:
 
     fixed: Study
     moving: Study
-    coordinates: torch.Tensor
+
+    @cached_property
+    def coordinates(self) -> torch.Tensor:
+        """[K, J, I, 3]: of the fixed voxels."""
+        return grid_coordinates(self.fixed.weight)
 
     @classmethod
     def at(cls, fixed: Study, moving: Study, spacing_mm: float) -> Pair:
         """Both at about this spacing."""
-        coarse = fixed.coarsen(spacing_mm)
-        return cls(coarse, moving.coarsen(spacing_mm), grid_coordinates(coarse.weight))
+        return cls(fixed.coarsen(spacing_mm), moving.coarsen(spacing_mm))
 
     def moving_voxels(self, matrix: np.ndarray, field: torch.Tensor | None = None) -> torch.Tensor:
         """Where the fixed voxels lie in the moving grid, [K, J, I, 3].

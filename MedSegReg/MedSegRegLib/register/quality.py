@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from scipy.linalg import polar
 
 from ..evaluate.deformation import Folding, InverseConsistency, folding, inverse_consistency, sdlogj
 from ..image import Image
-from ..transform import Displacement
-from .affine import evaluate_pair
+from ..resample import resample_labels
+from ..transform import Displacement, Transform
+from .affine import PairMatch, evaluate_pair
+from .displacement import from_displacement
+from .guidance import Guidance
 from .pyramid import Pair
 from .settings import SimilarityName
 from .solution import Solution
 
 
 @dataclass(frozen=True)
+class BeforeAfter:
+    """A number at the initial transform, and at the result."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Quality:
     """Attributes:
-    similarity: name of the measure of ``before`` and ``after`` (larger is better).
+    similarity: name of the measure of ``before`` and ``after`` (larger is better), at the linear stage's scale.
     before: at the initial transform; None where nothing overlaps.
     after: at the result.
     overlap: fraction of the fixed image (inside its mask) that lies inside the moving one.
     folding: of the deformation; None for a linear result.
     sdlogj: standard deviation of the log Jacobian; 0 for a linear result.
-    inverse_consistency: over the fixed field of view.
+    inverse_consistency: from the fixed field of view to the moving image and back.
+    inverse_consistency_of_moving: from the moving field of view to the fixed image and back.
     mean_motion_mm, largest_motion_mm: of the deformation alone; 0 for a linear result.
+    landmarks_mm: mean distance of the points given as guidance; None without.
+    dice: of each structure given as guidance, by label value.
     """
 
     similarity: SimilarityName
@@ -36,38 +51,77 @@ class Quality:
     folding: Folding | None
     sdlogj: float
     inverse_consistency: InverseConsistency
+    inverse_consistency_of_moving: InverseConsistency
     mean_motion_mm: float
     largest_motion_mm: float
+    landmarks_mm: BeforeAfter | None = None
+    dice: dict[int, BeforeAfter] = field(default_factory=dict)
 
 
-def measure_quality(pair: Pair, similarity: SimilarityName, initial: np.ndarray, solution: Solution) -> Quality:
+def measure_quality(
+    pair: Pair, similarity: SimilarityName, initial: Transform, solution: Solution, guidance: Guidance
+) -> Quality:
     """All numbers of a result.
 
     Args:
-        pair: at the scale of the solution's flow, if it has one.
-        initial: 4x4, where the registration began.
+        pair: at a coarse scale, for the similarity.
+        initial: where the registration began.
     """
-    flow, transform = solution.flow, solution.transform
-    first = evaluate_pair(pair, initial, similarity)
-    after = evaluate_pair(pair, solution.matrix, similarity, None if flow is None else flow.displacement())
+    transform, grid = solution.transform, pair.fixed.geometry
+    first, after = (_compare(pair, candidate, similarity) for candidate in (initial, transform))
     before = first.value if np.isfinite(first.value) else None
-    grid = pair.fixed.geometry
-    consistency = inverse_consistency(transform, solution.inverse, grid)
     dense = transform.stages[0]
-    if not isinstance(dense, Displacement):
-        return Quality(similarity, before, after.value, after.overlap, None, 0.0, consistency, 0.0, 0.0)
-    length = dense.vectors_ras_mm.norm(dim=0)
+    motion = dense.vectors_ras_mm.norm(dim=0) if isinstance(dense, Displacement) else torch.zeros(1)
     return Quality(
         similarity,
         before,
         after.value,
         after.overlap,
-        folding(dense),
-        sdlogj(dense),
-        consistency,
-        float(length.mean()),
-        float(length.max()),
+        folding(dense) if isinstance(dense, Displacement) else None,
+        sdlogj(dense) if isinstance(dense, Displacement) else 0.0,
+        inverse_consistency(transform, solution.inverse, grid),
+        inverse_consistency(solution.inverse, transform, pair.moving.geometry),
+        float(motion.mean()),
+        float(motion.max()),
+        _landmark_error(guidance, initial, transform),
+        _overlaps(guidance, initial, transform),
     )
+
+
+def _compare(pair: Pair, transform: Transform, similarity: SimilarityName) -> PairMatch:
+    matrix = transform.matrix
+    if matrix is not None:
+        return evaluate_pair(pair, matrix, similarity)
+    like = pair.fixed.intensity
+    field = from_displacement(transform.to_displacement(pair.fixed.geometry, like.device))
+    return evaluate_pair(pair, np.eye(4), similarity, field)
+
+
+def _landmark_error(guidance: Guidance, initial: Transform, transform: Transform) -> BeforeAfter | None:
+    if guidance.points is None:
+        return None
+    fixed, moving = guidance.points
+    return BeforeAfter(
+        *(
+            float(np.linalg.norm(candidate.map_points(fixed) - moving, axis=1).mean())
+            for candidate in (initial, transform)
+        )
+    )
+
+
+def _overlaps(guidance: Guidance, initial: Transform, transform: Transform) -> dict[int, BeforeAfter]:
+    fixed, moving = guidance.fixed_labels, guidance.moving_labels
+    if fixed is None or moving is None:
+        return {}
+    carried = [resample_labels(moving, fixed.geometry, candidate).tensor for candidate in (initial, transform)]
+    return {
+        value: BeforeAfter(*(_dice(fixed.tensor == value, labels == value) for labels in carried))
+        for value in guidance.shared_values
+    }
+
+
+def _dice(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
 def describe_registration(fixed: Image, moving: Image, matrix: np.ndarray, quality: Quality) -> str:

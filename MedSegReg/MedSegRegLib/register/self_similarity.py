@@ -12,7 +12,7 @@ found better.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,18 +20,19 @@ from torch.nn.functional import pad
 
 from .filters import filter_axes, resize_axes
 from .pyramid import SMALLEST_WEIGHT, Study
+from .window_sums import slab_voxels
 
 PATCH_RADIUS = 1
 DILATION = 1
 MARGIN = PATCH_RADIUS + DILATION
-PLANES_AT_ONCE = 8
+SAMPLED_PLANES, SAMPLED_EVERY = 8, 4  # the noise floor looks at 8 planes of 32
 NOISE_FLOOR_RANGE = (0.001, 0.25)  # in multiples of the mean
 NOISE_QUANTILE, NOISE_FACTOR = 0.1, 8.0
 NOISE_SAMPLES = 1_000_000
 # The axes of two neighbours, and whether the second lies on the same side as the first. Their opposites are the
 # other pair with the same difference of places, so 6 volumes of differences hold all 12 pairs.
-PAIRS = [(first, second, side) for first, second in itertools.combinations(range(3), 2) for side in (1, -1)]
-CHANNELS = 2 * len(PAIRS)
+Pairs = list[tuple[int, int, int]]
+PAIRS: Pairs = [(first, second, side) for first, second in itertools.combinations(range(3), 2) for side in (1, -1)]
 
 
 def describe_studies(fixed: Study, moving: Study, matrix: np.ndarray, spacing_mm: float) -> tuple[Study, Study]:
@@ -56,64 +57,79 @@ def describe_studies(fixed: Study, moving: Study, matrix: np.ndarray, spacing_mm
 
 
 def describe_study(study: Study, spacing_mm: float) -> Study:
-    """Its 12 channels on a grid of about this spacing, averaged by weight; made slab by slab."""
+    """Its channels on a grid of about this spacing, averaged by weight; made slab by slab.
+
+    There are 12, and 4 of an image of one slice.
+    """
     grid = study.coarse_grid(spacing_mm)
-    along_k, along_j, along_i = resize_axes(study.geometry, grid, study.intensity, smooth=True)
-    sums = study.intensity.new_zeros((CHANNELS + 1, *grid.shape_kji))
-    lowest = _noise_floor(study)
-    for start, stop, distances, weight in _slabs(study):
-        channels = distances.div_(distances.mean(dim=0).clamp_min_(lowest)).neg_().exp_()
-        weighted = torch.cat((channels.mul_(weight), weight[None]))
-        sums += filter_axes(weighted, (along_k[:, start:stop], along_j, along_i))
-    weight = sums[-1]
-    channels = torch.where(weight > SMALLEST_WEIGHT, sums[:-1] / weight, 1)
-    return Study(channels, weight, grid)
+    size = (2 * len(_pairs_in(study.weight.shape)), *grid.shape_kji)
+    channels, lowest = study.intensity.new_zeros(size), _noise_floor(study)
+    if grid.size_ijk == study.geometry.size_ijk:
+        for slab, distances in _slabs(study):
+            channels[:, slab] = _respond(distances, lowest)
+        weight = study.weight
+    else:
+        along_k, along_j, along_i = resize_axes(study.geometry, grid, study.intensity, smooth=True)
+        for slab, distances in _slabs(study):
+            weighted = _respond(distances, lowest).mul_(study.weight[slab])
+            reached = along_k[:, slab].any(dim=1).nonzero()
+            coarse = slice(int(reached[0]), int(reached[-1]) + 1)
+            channels[:, coarse] += filter_axes(weighted, (along_k[coarse, slab], along_j, along_i))
+        weight = filter_axes(study.weight, (along_k, along_j, along_i))
+        channels.div_(weight)
+    return Study(channels.masked_fill_(weight <= SMALLEST_WEIGHT, 1), weight, grid)
 
 
-def patch_distances(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of the 12 pairs of patches beside each voxel, less the smallest of them.
+def patch_distances(image: torch.Tensor, weight: torch.Tensor, pairs: Pairs = PAIRS) -> torch.Tensor:
+    """Mean squared difference of pairs of patches beside each voxel, less the smallest of them.
 
     Args:
         image, weight: [K, J, I] with a margin of 2 voxels on each side.
 
     Returns:
-        [12, K - 4, J - 4, I - 4]. Only voxels with weight take part; a pair that shares none has the distance 0.
+        [2 per pair, K - 4, J - 4, I - 4]. Only voxels with weight take part; a pair that shares none is 0 apart.
     """
-    out = image.new_empty((CHANNELS, *(n - 2 * MARGIN for n in image.shape)))
-    for n, (first, second, side) in enumerate(PAIRS):
-        one, other = (_shifted_pair(volume, first, second, side) for volume in (image, weight))
-        shared = other[0] * other[1]
-        counts = _patch_sums(shared)
-        distance = _patch_sums((one[0] - one[1]).square_().mul_(shared))
-        distance = torch.where(counts > SMALLEST_WEIGHT, distance / counts, 0)
-        for m, beside in enumerate((DILATION, 0)):
-            starts = [DILATION] * 3
-            starts[first], starts[second] = beside, beside if side == 1 else DILATION - beside
-            place = tuple(slice(start, start + length) for start, length in zip(starts, out.shape[1:], strict=True))
-            out[2 * n + m] = distance[place]
+    steps = (image.shape[1] * image.shape[2], image.shape[2], 1)
+    shape = tuple(n - 2 * MARGIN for n in image.shape)
+    image, weight = image.flatten(), weight.flatten()  # beside it is a fixed number of elements away
+    out = image.new_empty((2 * len(pairs), *shape))
+    for n, (first, second, side) in enumerate(pairs):
+        ahead, beside = DILATION * steps[first], DILATION * side * steps[second]
+        apart = ahead - beside
+        shared = weight[apart:] * weight[:-apart]
+        difference = (image[apart:] - image[:-apart]).square_().mul_(shared)
+        distance, counts = _patch_sums(difference, steps), _patch_sums(shared, steps)
+        distance = torch.where(counts > SMALLEST_WEIGHT, distance.div_(counts), 0)
+        for m, read in enumerate((ahead, -beside)):
+            start = (MARGIN - PATCH_RADIUS) * sum(steps) + read - apart
+            out[2 * n + m] = distance.as_strided(shape, steps, start)
     return out.sub_(out.amin(dim=0))
 
 
-def _shifted_pair(volume: torch.Tensor, first: int, second: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The volume read beside itself along one axis and along another."""
-    ahead, behind = slice(DILATION, None), slice(None, -DILATION)
-    one, other = [slice(None)] * 3, [slice(None)] * 3
-    one[first], other[first] = ahead, behind
-    one[second], other[second] = (behind, ahead) if side == 1 else (ahead, behind)
-    return volume[tuple(one)], volume[tuple(other)]
+def _pairs_in(shape: Sequence[int]) -> Pairs:
+    """Those of :data:`PAIRS` whose axes have more than one voxel."""
+    return [(first, second, side) for first, second, side in PAIRS if min(shape[first], shape[second]) > 1]
 
 
-def _patch_sums(volume: torch.Tensor) -> torch.Tensor:
-    for axis in range(3):
-        first, *others = volume.unfold(axis, 2 * PATCH_RADIUS + 1, 1).unbind(-1)
-        volume = sum(others, start=first)
-    return volume
+def _respond(distances: torch.Tensor, lowest: float) -> torch.Tensor:
+    """The channels in 0..1, in place of the distances."""
+    return distances.div_(distances.mean(dim=0).clamp_min_(lowest).neg_()).exp_()
+
+
+def _patch_sums(flat: torch.Tensor, steps: tuple[int, int, int]) -> torch.Tensor:
+    """Sums over 3x3x3 patches; the first is centred at element ``sum(steps)``."""
+    for step in steps:
+        flat = (flat[: -2 * step] + flat[step:-step]).add_(flat[2 * step :])
+    return flat
 
 
 def _noise_floor(study: Study) -> float:
     """The least noise that a voxel is taken to have, so that what little differs in a background says nothing."""
     noise = torch.cat(
-        [distances.mean(dim=0)[weight > SMALLEST_WEIGHT] for _, _, distances, weight in _slabs(study, every=4)]
+        [
+            distances.mean(dim=0)[study.weight[slab] > SMALLEST_WEIGHT]
+            for slab, distances in _slabs(study, SAMPLED_EVERY)
+        ]
     )
     if not len(noise):
         return 1.0
@@ -122,11 +138,21 @@ def _noise_floor(study: Study) -> float:
     return max(min(float(NOISE_FACTOR * common), high), low, torch.finfo(noise.dtype).tiny)
 
 
-def _slabs(study: Study, every: int = 1) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
-    """First and last + 1 plane of successive slabs, with their patch distances [12, k, J, I] and weight [k, J, I]."""
-    image, weight = (pad(volume, (MARGIN,) * 6) for volume in (study.intensity[0], study.weight))
-    planes = study.weight.shape[0]
-    for start in range(0, planes, PLANES_AT_ONCE * every):
-        stop = min(start + PLANES_AT_ONCE, planes)
-        slab = slice(start, stop + 2 * MARGIN)
-        yield start, stop, patch_distances(image[slab], weight[slab]), study.weight[start:stop]
+def _slabs(study: Study, every: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Successive planes with their patch distances [pairs, k, J, I]; of every so many eight planes only eight."""
+    (planes, rows, columns), pairs = study.weight.shape, _pairs_in(study.weight.shape)
+    at_once = SAMPLED_PLANES
+    while at_once > 1 and at_once * rows * columns > slab_voxels(study.weight.device):
+        at_once //= 2
+    for start in range(0, planes, at_once):
+        if start % (SAMPLED_PLANES * every) < SAMPLED_PLANES:
+            stop = min(start + at_once, planes)
+            image, weight = (_with_margin(volume, start, stop) for volume in (study.intensity[0], study.weight))
+            yield slice(start, stop), patch_distances(image, weight, pairs)
+
+
+def _with_margin(volume: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Planes start..stop-1 and the voxels around them, 0 outside the volume."""
+    first, last = max(start - MARGIN, 0), min(stop + MARGIN, len(volume))
+    beyond = (first - start + MARGIN, stop + MARGIN - last)
+    return pad(volume[first:last], (MARGIN, MARGIN, MARGIN, MARGIN, *beyond))

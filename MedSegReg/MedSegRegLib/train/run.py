@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from ..device import pick_device
-from ..errors import DatasetError, InvalidSetting, OutputNotWritable
+from ..errors import DatasetError, OutputNotWritable
 from ..evaluate.scores import StructureScores, StructureSummary, compare_labels, summarize
 from ..evaluate.tables import write_csv
 from ..files import read_image, read_labels
 from ..files.atomic import atomic_path
 from ..files.model_package import ModelSpec, read_model, write_model
+from ..files.settings_file import read_settings_file
 from ..progress import SILENT, Progress
 from ..segment.model import load_model
 from ..segment.predict import segment
@@ -35,20 +35,7 @@ def read_settings(path: Path) -> TrainingSettings:
     Raises:
         InvalidSetting: names the first entry that is wrong.
     """
-    try:
-        return TrainingSettings.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSetting(
-            f"The settings '{path}' cannot be read ({error})", "a JSON file", "check the path"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidSetting(
-            f"The settings '{path.name}' are not valid: {where}: {first['msg']}",
-            "the settings of TrainingSettings",
-            "correct this entry",
-        ) from None
+    return read_settings_file(path, TrainingSettings)
 
 
 def train_model(

@@ -20,8 +20,8 @@ from ..files import read_image, read_labels
 from ..files.model_package import RegionSpec
 from ..image import Image, Labels, Structure
 from ..progress import SILENT, Progress
+from ..register.presets import PRESETS
 from ..register.run import register
-from ..register.settings import PRESETS
 from ..report import Finding
 from ..samples import sample_path
 from ..segment.model import Model, load_model
