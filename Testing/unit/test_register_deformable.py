@@ -7,7 +7,7 @@ import pytest
 import torch
 from register_phantoms import CUBE, bent, distance_mm, make_bend, make_head, smooth_noise, tissue_points
 
-from MedSegRegLib.errors import Cancelled, ComponentCount
+from MedSegRegLib.errors import Cancelled, InputError
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
 from MedSegRegLib.progress import SILENT, Progress
@@ -166,10 +166,23 @@ def test_a_level_never_makes_it_less_alike(head, bent_head, similarity):
     assert not findings
 
 
-def test_several_channels_of_an_image_are_refused_by_number(head):
+def test_images_of_two_channels_are_registered_by_both(head, bent_head):
+    """One half of the head shows in each channel only."""
+    left = (torch.arange(head.tensor.shape[3]) < head.tensor.shape[3] // 2).float()
+    fixed, moving = (
+        image.with_tensor(torch.cat((image.tensor * left, image.tensor * (1 - left)))) for image in (bent_head, head)
+    )
+    one = register(fixed.with_tensor(fixed.tensor[:1]), moving.with_tensor(moving.tensor[:1]), dense())
+    both = register(fixed, moving, dense())
+    points, whole = tissue_points(head), register(bent_head, head, dense())
+    away = [distance_mm(result.transform, whole.transform, points).mean() for result in (one, both)]
+    assert away[1] < 0.5 * away[0]
+
+
+def test_images_of_different_numbers_of_channels_are_refused(head):
     two = head.with_tensor(torch.cat((head.tensor, 10 - head.tensor)))
-    with pytest.raises(ComponentCount, match="2 channels"):
-        register(two, two, dense())
+    with pytest.raises(InputError, match="has 2 channels, the moving image 1"):
+        register(two, head, dense())
 
 
 def optimise(fixed: Study, moving: Study, **settings) -> Solution:

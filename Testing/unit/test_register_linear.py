@@ -19,7 +19,9 @@ from MedSegRegLib.progress import SILENT
 from MedSegRegLib.register.affine import evaluate_pair, linear_generators, optimise_linear
 from MedSegRegLib.register.linear import register_linear, spacing_for
 from MedSegRegLib.register.plausibility import check_plausibility, distinctness
+from MedSegRegLib.register.presets import PRESETS
 from MedSegRegLib.register.pyramid import Pair, Study, prepare_study
+from MedSegRegLib.register.run import register
 from MedSegRegLib.register.search import ShiftSearch, search_placements
 from MedSegRegLib.register.settings import RegistrationSettings
 from MedSegRegLib.register.starts import find_start, start_candidates, turn_trust
@@ -222,6 +224,17 @@ def test_the_lungs_of_two_chest_x_rays_overlap_better():
     assert before < 0.81
     assert after > 0.91
     assert said == []
+
+
+def test_the_lungs_overlap_better_still_after_a_deformation_within_the_plane():
+    if not CHEST.exists():
+        pytest.skip("the chest X-rays are not beside the repository")
+    (fixed, lungs), (moving, other_lungs) = (read_x_ray(name) for name in ("1", "2"))
+    result = register(fixed, moving, PRESETS["deformable"])
+    after = dice(lungs, resample_labels(other_lungs, fixed.geometry, result.transform))
+    assert after > 0.94
+    assert result.transform.stages[0].vectors_ras_mm[2].abs().max() == 0
+    assert result.quality.folding.voxels_any_corner == 0
 
 
 def read_x_ray(name: str) -> tuple[Image, Labels]:

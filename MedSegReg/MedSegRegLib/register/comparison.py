@@ -22,15 +22,20 @@ from .settings import DenseSimilarityName
 from .similarity import image_gradient, prepare_similarity
 
 PLANES_APART = 1  # a difference across a slab's end needs one plane more
+FAINT_NEIGHBOUR = 1e-12  # a smaller weight in a neighbourhood is 0
 
 
 @dataclass(frozen=True, eq=False)
 class _Slab:
-    """Planes of the fixed image, the planes of the flow's grid near them, and the matrices from these to those."""
+    """Planes of the fixed image; planes of the flow's grid that they are interpolated from, and that their
+    neighbourhoods reach; and the matrices from and to these.
+    """
 
     planes: slice
     near: slice
-    axes: AxisMatrices
+    from_grid: AxisMatrices
+    reached: slice
+    to_grid: AxisMatrices
 
 
 class Comparison:
@@ -58,8 +63,7 @@ class Comparison:
         self._neighbourhood_voxels = neighbourhood_voxels
         image, like = pair.fixed.geometry, pair.fixed.intensity
         smallest = image.finest_spacing_mm
-        self._slabs = _slabs(grid, image, like)
-        self._to_grid = gathering_axes(image, grid, neighbourhood_voxels * smallest, like)
+        self._slabs = _slabs(grid, image, neighbourhood_voxels * smallest, like)
         metric = np.linalg.inv(image.ijk_to_ras[:3, :3].T @ image.ijk_to_ras[:3, :3]) * smallest**2
         self._metric = None if np.allclose(metric, np.eye(3), atol=1e-6) else torch.as_tensor(metric).to(like)
         self._in_smallest = like.new_tensor(np.asarray(image.spacing_mm) / smallest).reshape(3, 1, 1, 1)
@@ -114,11 +118,10 @@ class Comparison:
         """
         moved = self.moved(field)
         match = self.similarity.match(moved)
-        along_k, along_j, along_i = self._to_grid
         sums = moved.new_zeros((4, *self.grid.shape_kji))
         for slab in self._slabs:
             terms = self._terms(moved, match, slab.planes.start, slab.planes.stop)
-            sums += filter_axes(terms, (along_k[:, slab.planes], along_j, along_i))
+            sums[:, slab.reached] += filter_axes(terms, slab.to_grid)
         sums[:3].mul_(self._in_smallest)
         return match.value, sums
 
@@ -149,7 +152,7 @@ class Comparison:
         size = self.pair.fixed.geometry.size_ijk
         i, j, k = (torch.arange(n, dtype=field.dtype, device=field.device) for n in size)
         for slab in self._slabs:
-            finer = filter_axes(motion[:, slab.near], slab.axes)
+            finer = filter_axes(motion[:, slab.near], slab.from_grid)
             voxels = finer.new_empty((*finer.shape[1:], 3))
             for axis, row in enumerate(self._image_to_moving[:3]):
                 lines = (row[2] * k[slab.planes, None] + row[3] + row[1] * j)[..., None]
@@ -157,11 +160,26 @@ class Comparison:
             yield slab, voxels
 
 
-def _slabs(grid: Geometry, image: Geometry, like: torch.Tensor) -> list[_Slab]:
-    along_k, along_j, along_i = resize_axes(grid, image, like)
+def _slabs(grid: Geometry, image: Geometry, sigma_mm: float, like: torch.Tensor) -> list[_Slab]:
+    from_k, from_j, from_i = resize_axes(grid, image, like)
+    to_k, to_j, to_i = gathering_axes(image, grid, sigma_mm, like)
     slabs = []
     for start, stop in plane_slabs(image.size_ijk, like.device):
-        read = along_k[start:stop].any(dim=0).nonzero().flatten().tolist()
-        near = slice(read[0], read[-1] + 1)
-        slabs.append(_Slab(slice(start, stop), near, (along_k[start:stop, near], along_j, along_i)))
+        near = _extent(from_k[start:stop].any(dim=0))
+        reached = _extent(to_k[:, start:stop].amax(dim=1) > FAINT_NEIGHBOUR)
+        slabs.append(
+            _Slab(
+                slice(start, stop),
+                near,
+                (from_k[start:stop, near], from_j, from_i),
+                reached,
+                (to_k[reached, start:stop], to_j, to_i),
+            )
+        )
     return slabs
+
+
+def _extent(counted: torch.Tensor) -> slice:
+    """From the first to the last index that is True."""
+    indices = counted.nonzero().flatten().tolist()
+    return slice(indices[0], indices[-1] + 1) if indices else slice(0, 0)

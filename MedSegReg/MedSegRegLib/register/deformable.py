@@ -157,6 +157,7 @@ class DeformableLevel:
             update = update if previous is None else update.add_(previous, alpha=MOMENTUM)
             previous = update
             flow = self._regularised(flow.stepped(update))
+        del previous, update, flow  # unfolding needs the memory
         best, best_value, failed = convergence.result()
         findings = [NOT_FINITE] if failed else []
         return unfold(best), best_value, findings

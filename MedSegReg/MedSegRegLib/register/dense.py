@@ -97,8 +97,11 @@ def _parts(fixed: Study, task: DenseTask, spacing: float) -> list[Part]:
     parts = []
     for name, weight in task.settings.similarities.items():
         if name == "mind":
-            described = describe_studies(fixed, task.moving, task.matrix, max(spacing, spacing_for(fixed, MIND_VOXELS)))
-            parts.append(Part(*described, np.eye(4), name, weight))
+            described_mm = max(spacing, spacing_for(fixed, MIND_VOXELS))
+            for channel in range(len(fixed.intensity)):
+                one, other = (study.channel(channel) for study in (fixed, task.moving))
+                described = describe_studies(one, other, task.matrix, described_mm)
+                parts.append(Part(*described, np.eye(4), name, weight / len(fixed.intensity)))
         else:
             parts.append(Part(fixed, task.moving, task.matrix, name, weight))
     guidance, weight = task.guidance, task.settings.label_weight

@@ -7,8 +7,8 @@ from .settings import DeformableSettings, RegistrationSettings
 DIFFERENT_MODALITY = DeformableSettings(similarity="mind", working_voxels=1_200_000)
 
 PRESETS: dict[str, RegistrationSettings] = {
-    "rigid": RegistrationSettings(linear="rigid", deformable=None),
-    "affine": RegistrationSettings(deformable=None),
+    "rigid": RegistrationSettings(linear="rigid", linear_voxels=1_000_000, deformable=None),
+    "affine": RegistrationSettings(linear_voxels=1_000_000, deformable=None),
     "deformable": RegistrationSettings(deformable=DeformableSettings(stiffness=1.5)),
     "deformable-different-modality": RegistrationSettings(deformable=DIFFERENT_MODALITY),
     "brain-same-contrast": RegistrationSettings(deformable=DeformableSettings()),

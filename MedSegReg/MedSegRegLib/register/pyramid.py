@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,10 @@ class Study:
     def counts_everywhere(self) -> bool:
         """True when the weight is one expanded number."""
         return not any(self.weight.stride())
+
+    def channel(self, number: int) -> Study:
+        """With one of its channels only."""
+        return replace(self, intensity=self.intensity[number : number + 1])
 
     def coarsen(self, spacing_mm: float) -> Study:
         """At about this spacing on every axis that is finer, never fewer than 6 voxels.

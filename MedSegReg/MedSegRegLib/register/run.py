@@ -71,7 +71,8 @@ def register(
     """Find where each point of ``fixed`` lies in ``moving``.
 
     Args:
-        fixed, moving: one channel each, on any grids; never changed.
+        fixed, moving: on any grids, with as many channels, which count alike; both volumes or both single slices.
+            Never changed.
         settings: affine and deformable for one modality when None; see ``settings.PRESETS``.
         fixed_mask, moving_mask: on the grid of their image; only voxels above 0 are looked at.
         initial: where to begin instead of a search, fixed RAS to moving RAS. Linear stages are refined by the linear
@@ -160,11 +161,19 @@ def _check_inputs(
     guidance: Guidance,
 ) -> list[Finding]:
     findings: list[Finding] = []
+    slices = all(min(image.geometry.size_ijk) == 1 for image in (fixed, moving))
+    need = Need("register", channels=None, minimum_size=4, allow_single_slice=slices)
     for image, mask in ((fixed, fixed_mask), (moving, moving_mask)):
-        _, noticed = check_image(image, Need("register", minimum_size=4))
+        _, noticed = check_image(image, need)
         findings += noticed
         if mask is not None:
             check_mask(mask, image)
+    if len(fixed.tensor) != len(moving.tensor):
+        raise InputError(
+            f"The fixed image has {len(fixed.tensor)} channels, the moving image {len(moving.tensor)}",
+            "as many in both, in the same order",
+            "choose the same channels of both",
+        )
     guidance.check(fixed)
     if guidance.rigid is not None and (settings.deformable is None or settings.deformable.model != "composition"):
         raise InputError(
