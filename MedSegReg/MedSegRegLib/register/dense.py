@@ -60,7 +60,6 @@ def register_dense(
         targets = Transform((Affine(task.matrix).inverse(),)).map_points(guidance.points[1])
         landmarks = LandmarkTerm(guidance.points[0], targets)
     parts = _parts(fixed, task, spacing)
-
     started: list[Flow] = []
 
     def start(grid: Geometry) -> Flow:
@@ -129,7 +128,7 @@ def _onto(study: Study, fixed: Study, spacing: float) -> Study:
 def _start(
     fixed: Study, task: DenseTask, landmarks: LandmarkTerm | None, parts: list[Part], grid: Geometry, progress: Progress
 ) -> Flow:
-    """The flow to begin with: what was given, else the best of none, of a search, and of a spline through points."""
+    """The flow to begin with: what was given, else a spline through points, else a search if it is better than none."""
     kind = VelocityField if task.settings.model == "velocity" else DisplacementField
     like = fixed.intensity
     if task.initial is not None:

@@ -1,6 +1,6 @@
 """Large motion, found by trying all displacements: where the dense stage begins when the linear part is far off.
 
-Coupled-convex optimisation (Heinrich, MICCAI 2014; ConvexAdam, Siebert, TMI 2024): the cost of every displacement of a
+Coupled-convex optimisation (Heinrich, WBIR 2014; ConvexAdam, Siebert, TMI 2024): the cost of every displacement of a
 lattice is computed once for every control point. Then rounds alternate between choosing displacements that are cheap
 and near a smooth field, and smoothing what was chosen, while the field pulls more and more. Here the choice is the mean
 of the displacements by ``softmax(-cost)`` and its spread is what it is trusted by (normalised convolution, Knutsson

@@ -123,11 +123,6 @@ def solve_inverse(field: torch.Tensor, places: torch.Tensor, start: torch.Tensor
     return found.view_as(start)
 
 
-def inverse_residue(field: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    """[K, J, I]: how many voxels beside its start a voxel ends that goes along ``inverse`` and then ``field``."""
-    return compose(field, inverse, grid_coordinates(field)).norm(dim=0)
-
-
 def resize_field(field: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:
     """The same motion, displacement or velocity, in voxels of another grid with the same directions and centre."""
     ratio = [own / wanted for own, wanted in zip(source.spacing_mm, target.spacing_mm, strict=True)]
