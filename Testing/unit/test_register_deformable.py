@@ -128,6 +128,15 @@ def test_the_stiffness_chosen_by_itself_does_not_follow_noise(head, bend):
     assert not soft.findings
 
 
+def test_images_that_are_all_noise_are_deformed_smoothly_and_it_is_said(head, bend):
+    own = torch.randn(head.tensor.shape, generator=torch.Generator().manual_seed(9))
+    fixed, moving = bent(head, bend, noise=40.0), head.with_tensor(head.tensor + 40 * own)
+    auto, soft = (register(fixed, moving, dense(stiffness=stiffness)) for stiffness in ("auto", 0.85))
+    assert any("voxels that it was not fitted to" in finding.message for finding in auto.findings)
+    assert auto.quality.sdlogj < 0.5 * soft.quality.sdlogj
+    assert auto.quality.mean_motion_mm < soft.quality.mean_motion_mm
+
+
 def test_the_same_input_gives_the_same_bits(head, bent_head):
     short = {"coarsening": (4.0, 2.0), "iterations": (8, 6)}
     for settings in (dense(stiffness="auto", **short), dense(model="velocity", symmetric=True, **short)):

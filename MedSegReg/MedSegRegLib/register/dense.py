@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import torch
 
 from ..geometry import Geometry
 from ..progress import Progress
@@ -60,20 +62,23 @@ def register_dense(
         targets = Transform((Affine(task.matrix).inverse(),)).map_points(guidance.points[1])
         landmarks = LandmarkTerm(guidance.points[0], targets)
     parts = _parts(fixed, task, spacing)
-    started: list[Flow] = []
+
+    @cache
+    def search(reach_mm: float) -> tuple[torch.Tensor, Geometry]:
+        progress.update(0.0, "trying large motions")
+        return search_motion(fixed, task.moving, task.matrix, reach_mm)
 
     def start(grid: Geometry) -> Flow:
-        if not started or not started[0].geometry.same_grid(grid):
-            started[:] = [_start(fixed, task, landmarks, parts, grid, progress.part(0, SEARCH_SHARE))]
-        return started[0]
+        return _start(task, landmarks, parts, grid, search)
 
     findings = []
     stiffness = settings.stiffness
     if stiffness == "auto" and task.initial is not None:
         stiffness = 1.0
     if stiffness == "auto":
-        stiffness = choose_stiffness(parts, settings, spacing, start, progress.part(SEARCH_SHARE, STIFFNESS_SHARE))
-        findings.append(Finding.info(f"The stiffness {stiffness:g} suits these images best"))
+        share = progress.part(SEARCH_SHARE, STIFFNESS_SHARE)
+        stiffness, chosen = choose_stiffness(parts, settings, spacing, start, share)
+        findings.append(chosen)
     flow, noticed = optimise_deformable(
         parts,
         settings.scaled(stiffness),
@@ -126,11 +131,15 @@ def _onto(study: Study, fixed: Study, spacing: float) -> Study:
 
 
 def _start(
-    fixed: Study, task: DenseTask, landmarks: LandmarkTerm | None, parts: list[Part], grid: Geometry, progress: Progress
+    task: DenseTask,
+    landmarks: LandmarkTerm | None,
+    parts: list[Part],
+    grid: Geometry,
+    search: Callable[[float], tuple[torch.Tensor, Geometry]],
 ) -> Flow:
     """The flow to begin with: what was given, else a spline through points, else a search if it is better than none."""
     kind = VelocityField if task.settings.model == "velocity" else DisplacementField
-    like = fixed.intensity
+    like = task.fixed.intensity
     if task.initial is not None:
         before = task.initial.then(Transform((Affine(task.matrix).inverse(),)))
         field = from_displacement(before.to_displacement(grid, like.device))
@@ -141,8 +150,7 @@ def _start(
     nothing = kind(like.new_zeros((3, *grid.shape_kji)), grid)
     if task.settings.search_reach_mm is None:
         return nothing
-    progress.update(0.0, "trying large motions")
-    field, coarse = search_motion(fixed, task.moving, task.matrix, task.settings.search_reach_mm)
+    field, coarse = search(task.settings.search_reach_mm)
     # As rough as it is found, it would look better than all that the elastic smoothing makes of it.
     smooth = filter_axes(resize_field(field, coarse, grid), gaussian_axes(grid, SEARCH_SIGMA_MM, like))
     found = kind.from_displacement(smooth, grid)

@@ -175,6 +175,13 @@ def _check_inputs(
             "choose the same channels of both",
         )
     guidance.check(fixed)
+    if guidance.rigid is not None and settings.linear in ("similarity", "affine"):
+        findings.append(
+            Finding.warn(
+                f"Rigid regions are rigid in the deformation only; the {settings.linear} part stretches them too",
+                "Choose settings with the linear model 'rigid' to keep their size and shape.",
+            )
+        )
     if guidance.rigid is not None and (settings.deformable is None or settings.deformable.model != "composition"):
         raise InputError(
             "Rigid regions were given to a registration that cannot keep them",
