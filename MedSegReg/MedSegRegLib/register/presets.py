@@ -9,7 +9,9 @@ DIFFERENT_MODALITY = DeformableSettings(similarity="mind", working_voxels=1_200_
 PRESETS: dict[str, RegistrationSettings] = {
     "rigid": RegistrationSettings(linear="rigid", linear_voxels=1_000_000, deformable=None),
     "affine": RegistrationSettings(linear_voxels=1_000_000, deformable=None),
-    "deformable": RegistrationSettings(deformable=DeformableSettings(stiffness=1.5)),
+    "deformable": RegistrationSettings(
+        deformable=DeformableSettings(window_radius=2, iterations=(60, 50, 25), stiffness=1.4)
+    ),
     "deformable-different-modality": RegistrationSettings(deformable=DIFFERENT_MODALITY),
     "brain-same-contrast": RegistrationSettings(deformable=DeformableSettings()),
     "brain-any-contrast": RegistrationSettings(
