@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from MedSegRegLib.files import write_image, write_labels
-from MedSegRegLib.files.model_package import ChannelSpec, LabelSpec, ModelSpec, UNetArchitecture, write_model
+from MedSegRegLib.files.architectures import UNetArchitecture
+from MedSegRegLib.files.model_package import write_model
+from MedSegRegLib.files.model_spec import ChannelSpec, LabelSpec, ModelSpec
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image, Labels
 from MedSegRegLib.preprocess import ZScore
-from MedSegRegLib.segment.network import PlainConvUNet, build_network
+from MedSegRegLib.segment.network import build_network
 from MedSegRegLib.train.augment import Augmentation
 from MedSegRegLib.train.dataset import Example
 from MedSegRegLib.train.settings import TrainingSettings
@@ -38,14 +40,14 @@ def small_spec(label_count: int = 1, **changes: Any) -> ModelSpec:
     return ModelSpec.model_validate({**content, **changes})
 
 
-def random_network(spec: ModelSpec, seed: int = 0) -> PlainConvUNet:
+def random_network(spec: ModelSpec, seed: int = 0) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_network(spec.architecture, len(spec.channels), spec.classes).eval()
 
 
 def write_random_model(folder: Path, spec: ModelSpec, seed: int = 0) -> Path:
-    write_model(folder, spec, random_network(spec, seed).state_dict(), "# A card\n")
+    write_model(folder, spec, [random_network(spec, seed).state_dict()], "# A card\n")
     return folder
 
 

@@ -77,6 +77,10 @@ class NotAnImage(InputError):
     """A label map or another kind of data where an image is needed."""
 
 
+class StructureNotFound(InputError):
+    """The image does not show what is looked for."""
+
+
 class InvalidSetting(InputError):
     """An option whose value is outside what is allowed."""
 

@@ -192,6 +192,12 @@ class Geometry:
         matrix[:3, 3] = self.map_voxels(np.asarray(start_ijk))
         return Geometry(size_ijk, matrix)
 
+    def exchanged(self, order_kji: tuple[int, int, int]) -> Geometry:
+        """The grid of the array whose axes are these (0, 1, 2) of this grid's (k, j, i): the same voxels and places."""
+        columns = [2 - axis for axis in order_kji[::-1]]
+        size = np.asarray(self.size_ijk)[columns]
+        return Geometry((int(size[0]), int(size[1]), int(size[2])), self.ijk_to_ras[:, [*columns, 3]])
+
     def with_spacing(self, spacing_mm: tuple[float, float, float]) -> Geometry:
         """A grid of this spacing over the same field of view, sharing its centre and directions.
 

@@ -14,6 +14,7 @@ import torch
 
 from .device import free_host_bytes
 from .errors import ComponentCount, InputError, NoContrast, NonFiniteVoxels, SpacingOutOfRange, TooFewVoxels, TooLarge
+from .geometry import Geometry
 from .image import Image
 from .report import Finding
 
@@ -132,7 +133,12 @@ def _check_memory(image: Image, need: Need, seen: Intensities) -> Finding | None
 
 
 def _check_spacing(image: Image, need: Need, seen: Intensities) -> Finding | None:
-    spacing, (low, high) = image.geometry.spacing_mm, SPACING_RANGE_MM
+    return look_at_spacing(image.geometry)
+
+
+def look_at_spacing(geometry: Geometry) -> Finding | None:
+    """A refusal of voxels that no medical image has; before a grid is made of it, which could be endless."""
+    spacing, (low, high) = geometry.spacing_mm, SPACING_RANGE_MM
     if low <= min(spacing) and max(spacing) <= high:
         return None
     return Finding.refuse(

@@ -167,13 +167,95 @@ class CtWindow(Step):
         return image.with_tensor(((image.tensor - self.low_hu) / (self.high_hu - self.low_hu)).clamp(0, 1))
 
 
+class ScaleRange(Step):
+    """``low``..``high`` become ``new_low``..``new_high``; values beyond go beyond, unless ``clip``."""
+
+    step: Literal["scale_range"] = "scale_range"
+    low: float
+    high: float
+    new_low: float = 0.0
+    new_high: float = 1.0
+    clip: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ScaleRange:
+        if not self.high > self.low:
+            raise ValueError("the low end of the range must be below the high one")
+        return self
+
+    def apply(self, image: Image) -> Image:
+        unit = (image.tensor - self.low) / (self.high - self.low)
+        unit = unit.clamp(0, 1) if self.clip else unit
+        return image.with_tensor(unit * (self.new_high - self.new_low) + self.new_low)
+
+
+class ClipStandardize(Step):
+    """Clipped to ``low``..``high``, then less ``mean`` and divided by ``std``: constants of the training set (nnU-Net's
+    normalisation of CT). None clips nothing."""
+
+    step: Literal["clip_standardize"] = "clip_standardize"
+    low: float | None = None
+    high: float | None = None
+    mean: float
+    std: float = Field(gt=0)
+
+    def apply(self, image: Image) -> Image:
+        clip = self.low is not None or self.high is not None
+        clipped = image.tensor.clamp(self.low, self.high) if clip else image.tensor
+        return image.with_tensor((clipped - self.mean) / self.std)
+
+
+class NonzeroZScore(Step):
+    """Zero mean and unit standard deviation of the voxels that are not zero; the others become zero.
+
+    ``filled``: of the voxels where any channel is not zero, with the holes inside them (nnU-Net); else of each
+    channel's own (MONAI).
+    """
+
+    step: Literal["nonzero_z_score"] = "nonzero_z_score"
+    filled: bool = False
+
+    def apply(self, image: Image) -> Image:
+        inside = image.numpy() != 0
+        if self.filled:
+            inside = np.broadcast_to(ndimage.binary_fill_holes(inside.any(axis=0)), inside.shape)
+        tensor = torch.zeros_like(image.tensor)
+        masks = torch.from_numpy(inside.copy()).to(tensor.device)
+        for number, (channel, mask) in enumerate(zip(image.tensor, masks, strict=True)):
+            sample = channel[mask]
+            if not sample.numel() or sample.min() == sample.max():
+                raise _no_contrast(f"All {sample.numel()} voxels of channel {number} that are not zero are equal")
+            tensor[number][mask] = (sample - sample.mean()) / sample.std(correction=0)
+        return image.with_tensor(tensor)
+
+
 IntensityStep = Annotated[
-    GaussianDenoise | N4BiasCorrection | HistogramEqualization | Clahe | ZScore | PercentileRange | CtWindow,
+    GaussianDenoise
+    | N4BiasCorrection
+    | HistogramEqualization
+    | Clahe
+    | ZScore
+    | NonzeroZScore
+    | PercentileRange
+    | CtWindow
+    | ScaleRange
+    | ClipStandardize,
     Field(discriminator="step"),
 ]
 STEPS: dict[str, type[Step]] = {
     kind.model_fields["step"].default: kind
-    for kind in (GaussianDenoise, N4BiasCorrection, HistogramEqualization, Clahe, ZScore, PercentileRange, CtWindow)
+    for kind in (
+        GaussianDenoise,
+        N4BiasCorrection,
+        HistogramEqualization,
+        Clahe,
+        ZScore,
+        NonzeroZScore,
+        PercentileRange,
+        CtWindow,
+        ScaleRange,
+        ClipStandardize,
+    )
 }
 
 
@@ -207,22 +289,40 @@ def to_model_grid(image: Image, spacing_mm: tuple[float, float, float]) -> Image
     return resample_image(image, model_grid(image.geometry, spacing_mm), fill=float(image.tensor.min()))
 
 
-def model_grid(geometry: Geometry, spacing_mm: tuple[float, float, float]) -> Geometry:
-    """The grid a model sees: axes i, j, k nearest to right, anterior, superior, at right angles, of this spacing.
+def model_grid(
+    geometry: Geometry,
+    spacing_mm: tuple[float | None, float | None, float | None],
+    axes: str = "ras",
+    stretch: bool = False,
+) -> Geometry:
+    """The grid a model sees: at right angles, of this spacing, covering the field of view of the volume.
 
     Oblique volumes keep their obliqueness (only axes are exchanged and flipped); a sheared grid is replaced by the
-    nearest orthogonal one, so that the shear is undone by resampling through the true matrix. The field of view of the
-    volume is covered.
+    nearest orthogonal one, so that the shear is undone by resampling through the true matrix.
+
+    Args:
+        geometry: of the volume.
+        spacing_mm: along the grid's i, j, k; None keeps that of the volume.
+        axes: ``ras``: i, j, k run nearest to right, anterior, superior. Else the volume's axes that become the grid's
+            i, j, k, such as ``ijk``.
+        stretch: change the spacing so that a whole number of voxels covers the volume exactly.
     """
     u, _, vt = np.linalg.svd(geometry.directions)
     directions = u @ vt
-    order = max(permutations(range(3)), key=lambda p: sum(abs(directions[axis, p[axis]]) for axis in range(3)))
-    axes = directions[:, order] * np.where(directions[range(3), order] < 0, -1.0, 1.0)
-    corners = (geometry.corners_ras() - geometry.centre_ras) @ axes
-    spacing = np.asarray(spacing_mm, np.float64)
-    size = np.maximum(1, np.rint(np.ptp(corners, axis=0) / spacing - 1e-6)).astype(int)
+    if axes == "ras":
+        order = max(permutations(range(3)), key=lambda p: sum(abs(directions[axis, p[axis]]) for axis in range(3)))
+        frame = directions[:, order] * np.where(directions[range(3), order] < 0, -1.0, 1.0)
+    else:
+        order = tuple("ijk".index(letter) for letter in axes)
+        frame = directions[:, order]
+    extent = np.ptp((geometry.corners_ras() - geometry.centre_ras) @ frame, axis=0)
+    own = np.asarray(geometry.spacing_mm)[list(order)]
+    spacing = np.array([own[n] if wanted is None else wanted for n, wanted in enumerate(spacing_mm)], np.float64)
+    size = np.maximum(1, np.rint(np.round(extent / spacing, 6))).astype(int)
+    if stretch:
+        spacing = extent / size
     matrix = np.eye(4)
-    matrix[:3, :3] = axes * spacing
+    matrix[:3, :3] = frame * spacing
     matrix[:3, 3] = geometry.centre_ras - matrix[:3, :3] @ ((size - 1) / 2)
     return Geometry((int(size[0]), int(size[1]), int(size[2])), matrix)
 

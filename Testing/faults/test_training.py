@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 from MedSegRegLib.errors import DamagedFile, DatasetError
+from MedSegRegLib.train.batches import AugmentedBatches
 from MedSegRegLib.train.checkpoint import History, load_checkpoint
-from MedSegRegLib.train.loop import train_network
+from MedSegRegLib.train.loop import begin, train_network
 from MedSegRegLib.train.run import train_model
-from small_training import ball, ball_example, random_network, small_settings, small_spec, write_balls, write_case
+from small_training import ball, ball_example, small_settings, small_spec, write_balls, write_case
 
 TESTING = Path(__file__).parents[1]
 
@@ -25,13 +27,15 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from small_training import ball_example, small_settings
+from MedSegRegLib.train.batches import AugmentedBatches
 from MedSegRegLib.train.loop import train_network
 
 folder = Path(sys.argv[1])
 examples, validation = [ball_example(n) for n in range(4)], [ball_example(8)]
 
 def train(epochs):
-    return train_network(examples, validation, small_settings(epochs=epochs), folder)
+    settings = small_settings(epochs=epochs)
+    return train_network(AugmentedBatches(examples, settings), validation, settings, folder)
 """
 
 WAIT_IN_THE_SECOND_CHECKPOINT = (
@@ -60,10 +64,10 @@ from MedSegRegLib.errors import OutputNotWritable
 from MedSegRegLib.progress import Progress
 from MedSegRegLib.train import checkpoint, loop
 
-def save(path, *state):
+def save(path, training):
     if path.exists():
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-    checkpoint.save_checkpoint(path, *state)
+    checkpoint.save_checkpoint(path, training)
 
 loop.save_checkpoint = save
 try:
@@ -92,7 +96,9 @@ def an_uninterrupted_training(tmp_path_factory) -> tuple[Path, dict[str, torch.T
 def train(folder: Path) -> tuple[dict[str, torch.Tensor], History]:
     """The same training as that of the child processes."""
     examples, validation = [ball_example(n) for n in range(4)], [ball_example(8)]
-    return train_network(examples, validation, small_settings(), folder)
+    settings = small_settings()
+    training = train_network(AugmentedBatches(examples, settings), validation, settings, folder)
+    return training.best, training.history
 
 
 def child(script: str, folder: Path) -> subprocess.Popen:
@@ -107,8 +113,9 @@ def child(script: str, folder: Path) -> subprocess.Popen:
 
 
 def load(folder: Path) -> History:
-    network = random_network(small_spec())
-    return load_checkpoint(folder / "checkpoint.safetensors", network, torch.optim.AdamW(network.parameters()))[1]
+    training = begin(small_settings(), torch.device("cpu"))
+    load_checkpoint(folder / "checkpoint.safetensors", training)
+    return training.history
 
 
 def assert_same_training(folder: Path, whole: tuple[Path, dict[str, torch.Tensor], History]) -> None:
@@ -154,6 +161,18 @@ def test_a_truncated_checkpoint_is_refused(length, tmp_path, an_uninterrupted_tr
     with pytest.raises(DamagedFile, match="checkpoint") as caught:
         train(tmp_path)
     assert "delete it" in caught.value.fix
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_without_the_last_checkpoint_the_one_before_goes_on_exactly(damage, tmp_path, an_uninterrupted_training):
+    shutil.copytree(an_uninterrupted_training[0], tmp_path, dirs_exist_ok=True)
+    last = tmp_path / "checkpoint.safetensors"
+    if damage == "missing":
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:-5])
+    assert len(load(tmp_path).losses) == 2
+    assert_same_training(tmp_path, an_uninterrupted_training)
 
 
 def test_a_file_of_weights_is_no_checkpoint(a_model_folder, tmp_path):

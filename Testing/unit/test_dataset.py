@@ -154,3 +154,15 @@ def test_faults_of_all_cases_are_listed_at_once(tmp_path):
         (line,) = (line for line in caught.value.found.splitlines() if line.strip().startswith(f"{name}:"))
         assert reason in line
     assert "good:" not in caught.value.found
+
+
+def test_folds_test_every_patient_once_and_keep_visits_together(tmp_path):
+    names = [f"{patient}_visit{visit}" for patient in "abcdefg" for visit in (1, 2)]
+    cases = [Case(name, name[0], tmp_path, tmp_path) for name in names]
+    splits = [split_by_patient(cases, 0.2, 0.5, 3, 3, fold) for fold in range(3)]
+    tested = [case.name for split in splits for case in split.test]
+    assert sorted(tested) == names
+    for split in splits:
+        sides = [{case.patient for case in side} for side in (split.train, split.validation, split.test)]
+        assert sum(map(len, sides)) == len(set.union(*sides)) == 7
+        assert all(sides)

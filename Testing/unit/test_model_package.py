@@ -1,4 +1,4 @@
-"""Model packages: what is written is read again, what the schema says is kept, and models are found by name."""
+"""Model packages: what is written is read again, and what the schema says is kept."""
 
 from __future__ import annotations
 
@@ -9,24 +9,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from MedSegRegLib.errors import DamagedModel, UnknownModel
-from MedSegRegLib.files.model_package import LabelSpec, ModelSpec, read_model, read_spec, write_model
-from MedSegRegLib.files.model_store import list_models, model_folder, user_store
+from MedSegRegLib.files.model_package import read_model, read_package, read_spec, write_model, write_package
+from MedSegRegLib.files.model_spec import LabelSpec
 from MedSegRegLib.image import Code
 from MedSegRegLib.preprocess import Clahe, CtWindow
 from small_training import random_network, small_spec, write_random_model
 
 
-@pytest.fixture
-def an_empty_store(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDSEGREG_MODELS", str(tmp_path / "store"))
-    return tmp_path / "store"
-
-
 def test_weights_come_back_rounded_to_float16(tmp_path):
     weights = random_network(small_spec()).state_dict()
-    write_model(tmp_path / "model", small_spec(), weights, "card")
-    stored = read_model(tmp_path / "model")[1]
+    write_model(tmp_path / "model", small_spec(), [weights], "card")
+    (stored,) = read_model(tmp_path / "model")[1]
     assert stored.keys() == weights.keys()
     for name, tensor in stored.items():
         assert tensor.dtype == torch.float32
@@ -34,12 +27,31 @@ def test_weights_come_back_rounded_to_float16(tmp_path):
         torch.testing.assert_close(tensor, weights[name], rtol=2**-10, atol=1e-7)
 
 
-def test_the_description_comes_back_with_the_sha256_of_the_weights(tmp_path):
+def test_an_ensemble_has_one_file_for_each_member_in_their_order(tmp_path):
+    members = [random_network(small_spec(), seed).state_dict() for seed in range(3)]
+    spec = small_spec(weights=("weights-2.safetensors", "weights-0.safetensors", "weights-1.safetensors"))
+    write_model(tmp_path / "model", spec, members, "card")
+    for member, stored in zip(members, read_model(tmp_path / "model")[1], strict=True):
+        assert all(torch.equal(stored[name], member[name].half().float()) for name in member)
+    with pytest.raises(ValueError, match="shorter"):
+        write_model(tmp_path / "two for three", spec, members[:2], "card")
+
+
+def test_all_files_of_a_package_are_read_as_bytes(tmp_path):
+    spec = small_spec(architecture={"name": "onnx"}, weights=("network.onnx",))
+    files = {"network.onnx": b"a graph", "int8-0.xml": b"<net/>", "int8-0.bin": b"numbers"}
+    written = write_package(tmp_path / "model", spec, files, "card")
+    assert read_package(tmp_path / "model") == (written, {**files, "README.md": b"card"})
+
+
+def test_the_description_comes_back_with_the_sha256_of_every_file(tmp_path):
     spec = small_spec(3, intensity=(CtWindow(low_hu=-200), Clahe()), scores={"ball 1": {"dice_mean": 0.9}})
     write_random_model(tmp_path / "model", spec)
-    content = (tmp_path / "model" / "weights.safetensors").read_bytes()
-    digest = {"weights.safetensors": hashlib.sha256(content).hexdigest()}
-    assert read_spec(tmp_path / "model") == spec.model_copy(update={"sha256": digest})
+    digests = {
+        name: hashlib.sha256((tmp_path / "model" / name).read_bytes()).hexdigest()
+        for name in ("weights.safetensors", "README.md")
+    }
+    assert read_spec(tmp_path / "model") == spec.model_copy(update={"sha256": digests})
     assert (tmp_path / "model" / "README.md").read_text() == "# A card\n"
 
 
@@ -92,6 +104,14 @@ def test_a_label_becomes_a_structure_with_its_codes():
         {"scores": {"ball 1": {"dice": float("nan")}}},
         {"training": {"loss": float("nan")}},
         {"licence": None},
+        {"architecture": {"name": "onnx"}},
+        {"weights": ("weights.safetensors", "weights.safetensors")},
+        {"weights": ("../weights.safetensors",)},
+        {"weights": ("weights.pt",)},
+        {"regions": (2,)},
+        {"find": {"model": "../other", "structures": ("ball",)}},
+        {"architecture": {"name": "monai", "network": "UNet", "settings": {"act": "eval(1)"}}},
+        {"architecture": {"name": "monai", "network": "Flatten", "settings": {}}},
     ],
 )
 def test_refuses_a_description_that_is_not_possible(changes):
@@ -100,54 +120,15 @@ def test_refuses_a_description_that_is_not_possible(changes):
 
 
 def test_a_description_can_be_written_by_hand(tmp_path):
-    optional = {"format", "intensity", "tile_overlap", "keep_largest_component", "region", "scores", "sha256"}
-    minimal = small_spec().model_dump(mode="json", exclude=optional)
+    spec = small_spec(intensity=())
+    minimal = spec.model_dump(mode="json", exclude_defaults=True)
+    assert {"format", "intensity", "grid", "tiling", "find", "weights", "sha256"}.isdisjoint(minimal)
+    minimal["architecture"]["name"] = "plain_conv_unet"
     (tmp_path / "model.json").write_text(json.dumps(minimal))
-    assert read_spec(tmp_path) == small_spec(intensity=())
+    assert read_spec(tmp_path) == spec
 
 
 def test_every_label_up_to_1024_has_a_value_of_its_own():
     spec = small_spec(1024)
     assert spec.classes == 1025
     assert [structure.value for structure in spec.structures] == list(range(1, 1025))
-
-
-def test_the_user_has_a_store_of_models(an_empty_store, monkeypatch, tmp_path):
-    assert user_store() == an_empty_store
-    monkeypatch.delenv("MEDSEGREG_MODELS")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert user_store() == tmp_path / ".medsegreg" / "models"
-
-
-def test_models_of_the_store_are_listed(an_empty_store):
-    write_random_model(an_empty_store / "b", small_spec(name="b-model"))
-    write_random_model(an_empty_store / "a", small_spec(name="a-model"))
-    (an_empty_store / "not a model").mkdir()
-    assert [spec.name for spec in list_models()][-2:] == ["a-model", "b-model"]
-
-
-def test_a_model_is_found_by_folder_by_folder_name_and_by_its_own_name(an_empty_store):
-    folder = write_random_model(an_empty_store / "my-copy", small_spec(name="balls"))
-    for name in (folder, str(folder), "my-copy", "balls"):
-        assert model_folder(name) == folder
-
-
-def test_a_damaged_model_does_not_hide_the_others(an_empty_store):
-    folder = write_random_model(an_empty_store / "balls", small_spec())
-    (an_empty_store / "a-broken-one").mkdir()
-    (an_empty_store / "a-broken-one" / "model.json").write_text("{")
-    assert model_folder("balls") == folder
-    with pytest.raises(DamagedModel, match="a-broken-one"):
-        list_models()
-
-
-def test_an_unknown_model_is_refused_with_the_known_names(an_empty_store):
-    write_random_model(an_empty_store / "balls", small_spec())
-    with pytest.raises(UnknownModel, match="balls"):
-        model_folder("bals")
-
-
-def test_the_shipped_models_are_whole(an_empty_store):
-    for spec in list_models():
-        assert isinstance(read_model(model_folder(spec.name))[0], ModelSpec)

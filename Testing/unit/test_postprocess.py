@@ -9,7 +9,13 @@ from skimage.measure import label, regionprops
 
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Labels
-from MedSegRegLib.segment.postprocess import keep_largest_component, remove_islands
+from MedSegRegLib.segment.components import component_roots
+from MedSegRegLib.segment.postprocess import (
+    filter_by_boxes,
+    filter_by_roots,
+    keep_largest_component,
+    remove_islands,
+)
 
 VOXEL_MM3 = 0.5 * 0.5 * 4.0
 
@@ -68,3 +74,19 @@ def test_labels_without_a_structure_stay_empty():
     empty = Labels.from_array(np.zeros((3, 4, 5), np.uint8), Geometry.from_spacing((5, 4, 3)))
     assert not keep_largest_component(empty).tensor.any()
     assert not remove_islands(empty, 10.0).tensor.any()
+
+
+@pytest.mark.parametrize("keep", [lambda sizes: np.arange(len(sizes)) == sizes.argmax(), lambda sizes: sizes >= 3])
+def test_tensor_operations_alone_find_the_components_of_scipy(speckled_labels, keep):
+    by_roots = filter_by_roots(speckled_labels.tensor, keep)
+    by_boxes = filter_by_boxes(speckled_labels.numpy().copy(), keep)
+    np.testing.assert_array_equal(by_roots.numpy(), by_boxes)
+    assert not np.array_equal(by_boxes, speckled_labels.numpy())
+
+
+def test_a_component_that_winds_through_the_volume_has_one_root():
+    array = np.zeros((9, 9, 40), np.uint8)
+    array[::2, ::2] = 1
+    array[:, ::2, 0] = array[::2, :, 39] = 1
+    roots = component_roots(torch.from_numpy(array)).numpy()
+    assert len(np.unique(roots[array == 1])) == label(array, connectivity=1).max()

@@ -12,17 +12,21 @@ import torch
 
 from MedSegRegLib.errors import Cancelled, DatasetError, Diverged, InvalidSetting, ModelMismatch, OutputNotWritable
 from MedSegRegLib.files import read_image
-from MedSegRegLib.files.model_package import UNetArchitecture, read_model
+from MedSegRegLib.files.architectures import UNetArchitecture
+from MedSegRegLib.files.model_package import read_model
 from MedSegRegLib.progress import Progress
 from MedSegRegLib.segment import load_model, segment
 from MedSegRegLib.train.augment import Augmentation
-from MedSegRegLib.train.checkpoint import History, load_checkpoint, save_checkpoint
+from MedSegRegLib.train.batches import AugmentedBatches
+from MedSegRegLib.train.checkpoint import History, Training, load_checkpoint, save_checkpoint
 from MedSegRegLib.train.dataset import Example, find_cases, split_by_patient
-from MedSegRegLib.train.loop import deep_supervision_loss, train_network, validate
+from MedSegRegLib.train.loop import begin, train_network
 from MedSegRegLib.train.propose import propose_settings
-from MedSegRegLib.train.run import finish_model, read_settings, train_model
+from MedSegRegLib.train.run import change_settings, finish_model, read_cases, read_settings, train_model
+from MedSegRegLib.train.validate import validate
 from small_training import ball, ball_example, random_network, small_settings, small_spec, write_balls, write_case
 
+LEFT_BY_A_TRAINING = ["checkpoint.previous.safetensors", "checkpoint.safetensors", "curve.png", "events"]
 NAMES = ["a_visit1", "a_visit2", "b", "c", "d", "e_ses-1", "e_ses-2", "f"]
 
 
@@ -48,6 +52,12 @@ def a_training(tmp_path_factory):
     return folder / "output", data, train_model(data, small_settings(epochs=8), folder / "output", device="cpu")
 
 
+def train(examples: list[Example], validation: list[Example], settings, folder, **how) -> tuple[dict, History]:
+    """Weights of the best epoch, and the history."""
+    training = train_network(AugmentedBatches(examples, settings), validation, settings, folder, **how)
+    return training.best, training.history
+
+
 def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
@@ -64,20 +74,38 @@ def cancelled_in_epoch(number: int) -> Progress:
 
 def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(some_examples, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    best, history = train_network(*some_examples, small_settings(), whole)
+    best, history = train(*some_examples, small_settings(), whole)
     for epoch in (2, 3):
         with pytest.raises(Cancelled):
-            train_network(*some_examples, small_settings(), broken, progress=cancelled_in_epoch(epoch))
-    resumed, resumed_history = train_network(*some_examples, small_settings(), broken)
+            train(*some_examples, small_settings(), broken, progress=cancelled_in_epoch(epoch))
+    resumed, resumed_history = train(*some_examples, small_settings(), broken)
     assert_equal_weights(best, resumed)
     assert history == resumed_history
     assert (whole / "checkpoint.safetensors").read_bytes() == (broken / "checkpoint.safetensors").read_bytes()
 
 
+def test_a_training_in_slots_ends_bit_for_bit_as_an_uninterrupted_one(some_examples, tmp_path, monkeypatch):
+    from MedSegRegLib.train import loop  # noqa: PLC0415
+
+    settings = small_settings(average=0.9, epochs=2, batch_size=1)
+    best, history = train(*some_examples, settings, tmp_path / "whole")
+    slots = 0
+    while True:
+        ticks = iter(range(1000))
+        monkeypatch.setattr(loop.time, "monotonic", lambda ticks=ticks: 60.0 * next(ticks))
+        slot, slot_history = train(*some_examples, settings, tmp_path / "slots", stop_after_minutes=4.5)
+        slots += 1
+        if len(slot_history.losses) == settings.epochs:
+            break
+    assert slots > 2
+    assert slot_history == history
+    assert_equal_weights(best, slot)
+
+
 def test_a_finished_training_is_not_done_again(some_examples, tmp_path):
-    first = train_network(*some_examples, small_settings(epochs=1), tmp_path)
+    first = train(*some_examples, small_settings(epochs=1), tmp_path)
     before = (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns
-    second = train_network(*some_examples, small_settings(epochs=1), tmp_path)
+    second = train(*some_examples, small_settings(epochs=1), tmp_path)
     assert_equal_weights(first[0], second[0])
     assert first[1] == second[1]
     assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
@@ -86,7 +114,7 @@ def test_a_finished_training_is_not_done_again(some_examples, tmp_path):
 def test_the_seed_decides_the_weights_and_the_callers_random_state_is_kept(some_examples, tmp_path):
     before = torch.get_rng_state()
     trained = [
-        train_network(*some_examples, small_settings(epochs=1, seed=seed), tmp_path / str(n))[0]
+        train(*some_examples, small_settings(epochs=1, seed=seed), tmp_path / str(n))[0]
         for n, seed in enumerate((1, 1, 2))
     ]
     assert torch.equal(torch.get_rng_state(), before)
@@ -95,31 +123,31 @@ def test_the_seed_decides_the_weights_and_the_callers_random_state_is_kept(some_
 
 
 def test_every_epoch_draws_other_patches(some_examples, tmp_path, monkeypatch):
-    from MedSegRegLib.train import loop  # noqa: PLC0415
+    from MedSegRegLib.train import batches  # noqa: PLC0415
 
-    real, patches = loop.augment, []
+    real, patches = batches.augment, []
 
     def record(*arguments):
         patches.append(real(*arguments))
         return patches[-1]
 
-    monkeypatch.setattr(loop, "augment", record)
-    train_network(*some_examples, small_settings(epochs=2), tmp_path)
+    monkeypatch.setattr(batches, "augment", record)
+    train(*some_examples, small_settings(epochs=2), tmp_path)
     sums = [float(image.double().abs().sum()) for image, _ in patches]
     assert len(set(sums)) == len(sums) == 8
 
 
 def test_the_best_epoch_is_returned_and_not_the_last(some_examples, tmp_path):
     settings = small_settings(epochs=4, learning_rate=0.05)
-    best, history = train_network(*some_examples, settings, tmp_path)
+    best, history = train(*some_examples, settings, tmp_path)
     network = random_network(settings.model)
     network.load_state_dict(best)
-    assert validate(network, some_examples[1], settings) == history.validation_dice[history.best_epoch]
+    assert validate(network, some_examples[1], settings.model) == history.validation_dice[history.best_epoch]
     assert history.means[history.best_epoch] == max(history.means)
 
 
 def test_the_rate_of_learning_warms_up_and_falls_to_almost_zero(some_examples, tmp_path):
-    rates = train_network(*some_examples, small_settings(epochs=4), tmp_path)[1].learning_rates
+    rates = train(*some_examples, small_settings(epochs=4), tmp_path)[1].learning_rates
     assert len(rates) == 4
     assert rates[0] < 0.005
     assert rates[1:] == sorted(rates[1:], reverse=True)
@@ -127,18 +155,18 @@ def test_the_rate_of_learning_warms_up_and_falls_to_almost_zero(some_examples, t
 
 
 def test_a_training_leaves_a_curve_and_events(some_examples, tmp_path):
-    train_network(*some_examples, small_settings(epochs=2), tmp_path)
+    train(*some_examples, small_settings(epochs=2), tmp_path)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.safetensors", "curve.png", "events"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == LEFT_BY_A_TRAINING
     assert list((tmp_path / "events").iterdir())
 
 
 def test_refuses_a_side_without_examples_and_a_label_that_is_nowhere(some_examples, tmp_path):
     for sides in ((some_examples[0], []), ([], some_examples[1])):
-        with pytest.raises(DatasetError, match="training and"):
-            train_network(*sides, small_settings(), tmp_path)
+        with pytest.raises(DatasetError, match=r"no (training|validation) cases"):
+            train(*sides, small_settings(), tmp_path)
     with pytest.raises(DatasetError, match="In no training case: ball 2"):
-        train_network(*some_examples, small_settings(model=small_spec(2)), tmp_path)
+        train(*some_examples, small_settings(model=small_spec(2)), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -149,13 +177,13 @@ def poisoned(example: Example) -> Example:
 def test_steps_without_a_finite_loss_are_skipped_and_counted(some_examples, tmp_path):
     examples, validation = some_examples
     settings = small_settings(batch_size=1)
-    best, history = train_network([*examples, poisoned(examples[0])], validation, settings, tmp_path)
+    best, history = train([*examples, poisoned(examples[0])], validation, settings, tmp_path)
     assert history.skipped_steps == settings.epochs
     assert all(torch.isfinite(tensor).all() for tensor in best.values())
     assert np.isfinite(history.losses).all()
-    network = random_network(settings.model)
-    load_checkpoint(tmp_path / "checkpoint.safetensors", network, torch.optim.AdamW(network.parameters()))
-    assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+    training = begin(settings, torch.device("cpu"))
+    load_checkpoint(tmp_path / "checkpoint.safetensors", training)
+    assert all(torch.isfinite(tensor).all() for tensor in training.network.state_dict().values())
 
 
 def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(some_examples, tmp_path, monkeypatch):
@@ -163,11 +191,11 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(some_examples,
 
     real = loop.deep_supervision_loss
 
-    def finite_loss_with_an_endless_slope(scores: list[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-        return real(scores, labels) + (scores[0] - scores[0].detach()).square().sum().sqrt()
+    def finite_loss_with_an_endless_slope(scores: list[torch.Tensor], labels: torch.Tensor, name: str) -> torch.Tensor:
+        return real(scores, labels, name) + (scores[0] - scores[0].detach()).square().sum().sqrt()
 
     monkeypatch.setattr(loop, "deep_supervision_loss", finite_loss_with_an_endless_slope)
-    best, history = train_network(*some_examples, small_settings(epochs=2), tmp_path)
+    best, history = train(*some_examples, small_settings(epochs=2), tmp_path)
     assert history.skipped_steps == 4
     assert all(torch.isfinite(tensor).all() for tensor in best.values())
     assert all(math.isnan(loss) for loss in history.losses)
@@ -176,20 +204,7 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(some_examples,
 def test_too_many_skipped_steps_end_the_training(some_examples, tmp_path):
     examples = [poisoned(some_examples[0][0])] * 12
     with pytest.raises(Diverged, match="21 steps"):
-        train_network(examples, some_examples[1], small_settings(batch_size=1), tmp_path)
-
-
-def test_the_loss_falls_as_the_scores_come_closer_to_the_labels():
-    labels = torch.zeros((2, 8, 8, 8), dtype=torch.long)
-    labels[:, 2:6, 2:6, 2:6] = 1
-    right = torch.stack((1.0 - labels, labels.float()), dim=1)
-
-    def loss(confidence: float) -> float:
-        return float(deep_supervision_loss([confidence * right, confidence * right[..., ::2, ::2, ::2]], labels))
-
-    losses = [loss(confidence) for confidence in (-5, 0, 5, 20)]
-    assert losses == sorted(losses, reverse=True)
-    assert losses[-1] == pytest.approx(0, abs=1e-3)
+        train(examples, some_examples[1], small_settings(batch_size=1), tmp_path)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -198,9 +213,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         for features in ((4, 8), (4, 16))
     )
     path = tmp_path / "c.safetensors"
-    save_checkpoint(path, small, torch.optim.AdamW(small.parameters()), {}, History([1.0], [[0.5]]))
+    save_checkpoint(path, Training(small, torch.optim.AdamW(small.parameters())))
     with pytest.raises(ModelMismatch, match=r"c\.safetensors"):
-        load_checkpoint(path, wide, torch.optim.AdamW(wide.parameters()))
+        load_checkpoint(path, Training(wide, torch.optim.AdamW(wide.parameters())))
 
 
 def test_the_package_is_written_with_the_scores_of_the_test_cases(a_training):
@@ -244,9 +259,7 @@ def test_the_split_shares_no_patient_and_keeps_visits_together(a_training):
 
 def test_a_training_leaves_its_files_and_nothing_temporary(a_training):
     assert sorted(path.name for path in a_training[0].iterdir()) == [
-        "checkpoint.safetensors",
-        "curve.png",
-        "events",
+        *LEFT_BY_A_TRAINING,
         "model",
         "settings.json",
         "split.json",
@@ -266,7 +279,9 @@ def test_a_structure_that_no_test_case_has_is_left_out_of_the_scores(tmp_path):
     split = split_by_patient(find_cases(write_balls(tmp_path / "data", list("abc"))), 0.2, 0.4, 0)
     weights = random_network(settings.model).state_dict()
     weights["decoder.seg_layers.0.bias"] = torch.tensor([0.0, 0.0, -1000.0])
-    spec = finish_model(split, settings, weights, History([1.0], [[0.5, 0.5]]), tmp_path)
+    training = begin(settings, torch.device("cpu"))
+    training.best, training.history = weights, History([1.0], [[0.5, 0.5]])
+    spec = finish_model(split, read_cases(split.test), settings, training, tmp_path)
     assert spec.scores["ball 2"] == {"cases": 0.0, "missed": 0.0}
     assert "dice_mean" in spec.scores["ball 1"]
     assert "| ball 2 | in none of these cases |" in (tmp_path / "model" / "README.md").read_text()
@@ -339,6 +354,12 @@ def test_settings_that_are_not_valid_are_refused_with_the_first_reason(text, rea
         read_settings(tmp_path / "settings.json")
     with pytest.raises(InvalidSetting, match="read"):
         read_settings(tmp_path / "absent.json")
+
+
+def test_refuses_a_fold_that_does_not_exist():
+    with pytest.raises(InvalidSetting, match="fold 5"):
+        change_settings(small_settings(folds=5), {"fold": 5})
+    assert change_settings(small_settings(folds=5), {"fold": 4}).fold == 4
 
 
 def test_settings_come_back_from_their_file(tmp_path):

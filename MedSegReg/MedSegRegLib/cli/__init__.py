@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import evaluating, images, models, registering, showing, training
+from . import evaluating, images, quantising, registering, segmenting, showing, training
 from .terminal import report_errors
 
 app = typer.Typer(
@@ -14,9 +14,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Segmentation and registration of medical images: the library of the 3D Slicer extension MedSegReg.",
 )
-for module in (images, registering, training, evaluating, showing):
+for module in (segmenting, images, registering, training, evaluating, showing):
     module.add_commands(app)
-app.add_typer(models.app, name="model")
+app.add_typer(quantising.app, name="model")
 
 
 def main() -> None:

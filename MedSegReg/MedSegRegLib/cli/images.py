@@ -1,4 +1,4 @@
-"""Commands on images: segment, apply, preprocess.
+"""Commands on images: apply, preprocess.
 
 The library is imported when a command runs: help is instant.
 """
@@ -12,8 +12,6 @@ import typer
 
 from .terminal import findings_data, progress_bar, show_findings, show_result
 
-SCENE = ".mrb"
-
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -25,59 +23,8 @@ ReplaceNonfinite = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Register this file's commands."""
-    for command in (segment, apply, preprocess):
+    for command in (apply, preprocess):
         app.command()(command)
-
-
-def segment(
-    image: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MHA file, or a folder with one DICOM series.")],
-    output: Output,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Name or folder of a model; see 'medsegreg model list'.")
-    ] = "hippocampus-mr",
-    device: Device = "auto",
-    region: Annotated[str | None, typer.Option(help="Only this box: 'r0,a0,s0,r1,a1,s1' in RAS mm.")] = None,
-    islands_mm3: Annotated[float, typer.Option(help="Remove components smaller than this volume.")] = 0.0,
-    largest_component: Annotated[
-        bool | None, typer.Option(help="Keep the largest component of each label; default: as the model says.")
-    ] = None,
-    replace_nonfinite: ReplaceNonfinite = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Segment an image; the result is a .seg.nrrd, .nii.gz, .nrrd or .mha on the image's own grid, or an .mrb scene."""
-    from ..files import LABEL_EXTENSIONS, read_image, require_writable
-    from ..workflows.locate import segment_anywhere
-    from .outputs import write_segmentation_result
-
-    require_writable(output, overwrite, (*LABEL_EXTENSIONS, SCENE))
-    with progress_bar("segment") as progress:
-        source = read_image(image)
-        result = segment_anywhere(
-            source,
-            model,
-            device=device,
-            region=_parse_region(region),
-            islands_mm3=islands_mm3,
-            largest_component=largest_component,
-            replace_nonfinite=replace_nonfinite,
-            progress=progress,
-        )
-        write_segmentation_result(result, source, output)
-    show_findings(result.findings)
-    voxel_ml = result.labels.geometry.voxel_volume_mm3 / 1000
-    volumes = {s.name: float((result.labels.tensor == s.value).sum()) * voxel_ml for s in result.labels.structures}
-    text = "\n".join([*(f"{name}: {volume:.2f} ml" for name, volume in volumes.items()), f"written: {output}"])
-    show_result(
-        text,
-        {
-            "output": str(output),
-            "volumes_ml": volumes,
-            "provenance": result.provenance,
-            "findings": findings_data(result.findings),
-        },
-        as_json,
-    )
 
 
 def apply(
@@ -132,24 +79,3 @@ def preprocess(
         write_image(apply_steps(source, steps), output)
     show_findings(findings)
     show_result(f"written: {output}", {"output": str(output), "findings": findings_data(findings)}, as_json)
-
-
-def _parse_region(text: str | None):
-    if text is None:
-        return None
-    import numpy as np
-
-    from ..errors import InvalidSetting
-
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 6:
-        raise InvalidSetting(
-            f"The region is '{text}'",
-            "six numbers r0,a0,s0,r1,a1,s1 in RAS mm",
-            "write it as --region=-44,-48,-36,-8,2,0",
-        )
-    low, high = numbers[:3], numbers[3:]
-    return np.array([[(low, high)[bit][axis] for axis, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])

@@ -8,10 +8,12 @@ from ..files import write_labels
 from ..image import Image
 from ..segment.predict import Segmentation
 
+SCENE = ".mrb"
+
 
 def write_segmentation_result(result: Segmentation, source: Image, output: Path) -> None:
     """A label file, or an ``.mrb`` scene with the image and its segmentation node."""
-    if output.suffix != ".mrb":
+    if output.suffix != SCENE:
         write_labels(result.labels, output)
         return
     from ..mrml.headless import new_scene, save_scene

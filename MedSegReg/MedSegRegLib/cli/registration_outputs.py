@@ -25,7 +25,7 @@ from ..register.quality import Quality
 from ..register.run import Registration
 from ..register.settings import RegistrationSettings
 from ..resample import resample_image
-from .images import SCENE
+from .outputs import SCENE
 from .terminal import findings_data
 
 TEXT_EXTENSIONS = (".tfm", ".txt")

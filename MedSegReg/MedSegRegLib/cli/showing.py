@@ -64,7 +64,7 @@ def info(as_json: Json = False) -> None:
         "slicer-core (scenes)": version("slicer-core"),
         "device": str(pick_device("auto")),
         "memory free": f"{free / 2**30:.1f} GiB" if free is not None else "unknown",
-        "models": ", ".join(model.name for model in list_models()) or "none",
+        "models": ", ".join(spec.name for spec in list_models()[0].values()) or "none",
         "your models": str(user_store()),
     }
     for number in range(torch.cuda.device_count()):

@@ -12,6 +12,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from ..errors import Cancelled, MedSegRegError
 from ..progress import Progress
@@ -35,10 +36,10 @@ def report_errors(run: Callable[[], object]) -> None:
         messages.print("Cancelled. No result was written.", style="yellow")
         sys.exit(EXIT_CANCELLED)
     except MedSegRegError as error:
-        messages.print(f"Error: {error.found}", style="red", markup=False, highlight=False)
+        messages.print(plain(f"Error: {error.found}"), style="red")
         for label, text in (("Expected", error.expected), ("To do", error.fix)):
             if text:
-                messages.print(f"{label}: {text}", markup=False, highlight=False)
+                messages.print(plain(f"{label}: {text}"))
         sys.exit(EXIT_REFUSED)
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -68,7 +69,7 @@ def show_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         style = "yellow" if finding.level >= Level.WARN else "dim"
         prefix = "Warning: " if finding.level >= Level.WARN else ""
-        messages.print(f"{prefix}{finding}", style=style, markup=False, highlight=False)
+        messages.print(plain(f"{prefix}{finding}"), style=style)
 
 
 def show_result(text: str, data: Mapping[str, object], as_json: bool) -> None:
@@ -76,7 +77,12 @@ def show_result(text: str, data: Mapping[str, object], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(data) + "\n")
     else:
-        screen.print(text, markup=False, highlight=False)
+        screen.print(plain(text))
+
+
+def plain(text: str) -> Text:
+    """Text of a file or a model, which anyone may have written, without what a terminal would obey."""
+    return Text("".join(c for c in text if c.isprintable() or c == "\n"))
 
 
 def findings_data(findings: Iterable[Finding]) -> list[dict[str, str]]:

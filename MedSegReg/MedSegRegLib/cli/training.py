@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,11 @@ def add_commands(app: typer.Typer) -> None:
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Folder with 'images' and 'labels': one label map of the same name for every image.")
+        Path,
+        typer.Argument(
+            help="Folder with 'images' and 'labels': one label map of the same name for every image. Or a folder of "
+            "label maps, if the settings have 'synthesis': how images are made from them."
+        ),
     ],
     output: Annotated[
         Path,
@@ -36,18 +41,34 @@ def train(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the model when settings are proposed.")] = "my-model",
     epochs: Annotated[int | None, typer.Option(help="Instead of the number in the settings.", min=1)] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Instead of the number in the settings, which say how many folds.", min=0)
+    ] = None,
+    stop_after: Annotated[
+        float | None, typer.Option(help="Minutes, after which the training stops, to go on with the next call.", min=0)
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a model, test it on held-out patients and write it as a package."""
     from ..train.propose import propose_settings
-    from ..train.run import read_settings, train_model
+    from ..train.run import change_settings, read_settings, train_model
 
     chosen = read_settings(settings) if settings else propose_settings(data, name)
-    if epochs is not None:
-        chosen = chosen.model_copy(update={"epochs": epochs})
+    changes = {name: value for name, value in (("epochs", epochs), ("fold", fold)) if value is not None}
+    chosen = change_settings(chosen, changes)
     with progress_bar("train") as progress:
-        spec = train_model(data, chosen, output, device=device, progress=progress)
+        spec = train_model(
+            data,
+            chosen,
+            output,
+            device=device,
+            stop_after_minutes=math.inf if stop_after is None else stop_after,
+            progress=progress,
+        )
+    if spec is None:
+        show_result("Not finished: the same command goes on from here.", {"finished": False}, as_json)
+        return
     lines = [
         f"{structure}: Dice {s['dice_mean']:.3f}, worst {s['dice_worst']:.3f}, HD95 {s['hd95_mm_mean']:.2f} mm"
         for structure, s in spec.scores.items()

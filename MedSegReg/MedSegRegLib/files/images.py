@@ -14,18 +14,20 @@ from .atomic import VOLUME_EXTENSIONS, atomic_path, extension_of, require_writab
 from .dicom import read_dicom_folder
 from .headers import count_non_finite, read_header
 from .itk import geometry_from_itk, itk_from_image, itk_path, write_with_itk
+from .pictures import is_picture, read_picture
 from .volume_file import read_volume_file, stem
 
 
 def read_image(path: str | Path) -> Image:
-    """An image from a NIfTI, NRRD or MetaImage file, or from a folder with one DICOM series.
+    """An image from a NIfTI, NRRD or MetaImage file, a picture, or a folder with one DICOM series.
 
     Args:
-        path: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd``, or a folder.
+        path: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd``, ``.png``, ``.jpg``, ``.tif``, or a
+            folder.
 
     Returns:
-        [1, K, J, I] float32 on its RAS grid. NaN in the file are NaN in the image. A 2D file is one slice. What is
-        odd but readable is in ``findings``.
+        [1, K, J, I] float32 on its RAS grid, [3, 1, J, I] for a picture in colour. NaN in the file are NaN in the
+        image. A 2D file is one slice. What is odd but readable is in ``findings``.
 
     Raises:
         FileError: missing, damaged, unsupported or unsafe file.
@@ -35,6 +37,8 @@ def read_image(path: str | Path) -> Image:
     path = Path(path)
     if os.path.isdir(path):  # False, not an error, for impossible names
         return read_dicom_folder(path)
+    if is_picture(path):
+        return read_picture(path)
     volume = read_volume_file(path)
     if volume.header.frames != 1:
         raise DimensionError(

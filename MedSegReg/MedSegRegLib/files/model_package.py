@@ -1,173 +1,78 @@
-"""A model on disk: a folder with ``weights.safetensors``, ``model.json`` and a card ``README.md``.
+"""A model on disk: a folder with weights, ``model.json`` and a card ``README.md``.
 
-Opening a model never runs anything: weights are plain tensors, ``model.json`` is data checked against the schema below,
-and the architecture comes from a fixed registry.
+Opening a model never runs anything: weights are plain tensors, ``model.json`` is data checked against the schema of
+``model_spec``, and the architecture comes from the fixed registry of ``architectures``. Every file is checked against
+its sha256 whenever it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import re
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from ..errors import DamagedModel, ModelMismatch, UnknownModel
-from ..image import Code, Structure
-from ..preprocess import IntensityStep
 from .atomic import atomic_path
+from .model_signature import SIGNATURE_FILE, require_sound_signature
+from .model_spec import ModelSpec
 
-MAX_HEADER_BYTES = 1 << 20  # about 10,000 tensors: parsing the header stays below a second
+MAX_HEADER_BYTES = 1 << 20
+MAX_TENSORS = 4096  # parsing the header stays below 0.1 s
 MAX_JSON_BYTES = 1 << 20
+MAX_JSON_DEPTH = 6  # the settings of a MONAI network may need as much
 AGAIN = "install the model again"
 
-SpacingMm = Annotated[float, Field(ge=0.01, le=50)]
-Side = Annotated[int, Field(ge=1, le=1024)]
-Unit = Annotated[float, Field(ge=0, le=1)]
 
-
-class Strict(BaseModel):
-    """Unknown keys, NaN and infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class UNetArchitecture(Strict):
-    """Settings of :class:`MedSegRegLib.segment.network.PlainConvUNet`."""
-
-    name: Literal["plain_conv_unet"] = "plain_conv_unet"
-    features: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((16, 32, 64, 128), min_length=2, max_length=8)
-    blocks_per_stage: int = Field(2, ge=1, le=8)
-
-    @property
-    def stride(self) -> int:
-        """Each axis of the input must be a multiple of this many voxels."""
-        return 2 ** (len(self.features) - 1)
-
-
-class CodeSpec(Strict):
-    """A coded concept."""
-
-    scheme: str = "SCT"
-    value: str
-    meaning: str
-
-    def to_code(self) -> Code:
-        """As the library's own type."""
-        return Code(self.scheme, self.value, self.meaning)
-
-
-class LabelSpec(Strict):
-    """One class of the network's output."""
-
-    value: int = Field(ge=1, le=65535)
-    name: str = Field(min_length=1)
-    color: tuple[Unit, Unit, Unit] = (0.5, 0.7, 0.9)
-    code: CodeSpec | None = None
-    modifier: CodeSpec | None = None
-
-    def to_structure(self) -> Structure:
-        """As the library's own type."""
-        code, modifier = (c.to_code() if c else None for c in (self.code, self.modifier))
-        return Structure(self.value, self.name, self.color, code, modifier=modifier)
-
-
-class ChannelSpec(Strict):
-    """One input channel."""
-
-    name: str
-    modality: Literal["MR", "CT", "US", "PT", "XR", "any"] = "any"
-
-
-class RegionSpec(Strict):
-    """Where to look, for a model that was trained on crops: boxes in the space of a shipped template.
-
-    Attributes:
-        template: name of the sample that carries the space.
-        boxes_ras_mm: each (low r, a, s), (high r, a, s).
-        prefixes: a name for each box, put before the structures' names; with laterality codes in ``modifiers``.
-    """
-
-    template: str
-    boxes_ras_mm: tuple[tuple[tuple[float, float, float], tuple[float, float, float]], ...]
-    prefixes: tuple[str, ...]
-    modifiers: tuple[CodeSpec, ...]
-
-
-class ModelSpec(Strict):
-    """The content of ``model.json``."""
-
-    format: Literal[1] = 1
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")
-    title: str
-    version: str
-    description: str
-    architecture: UNetArchitecture
-    channels: tuple[ChannelSpec, ...] = Field(min_length=1, max_length=64)
-    labels: tuple[LabelSpec, ...] = Field(min_length=1, max_length=1024)
-    spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm]
-    intensity: tuple[IntensityStep, ...] = ()
-    tile_ijk: tuple[Side, Side, Side]
-    tile_overlap: float = Field(0.5, ge=0, lt=1)
-    keep_largest_component: bool = False
-    region: RegionSpec | None = None
-    licence: str
-    training: dict[str, str | int | float]
-    scores: dict[str, dict[str, float]] = {}
-    sha256: dict[Literal["weights.safetensors"], Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
-
-    @field_validator("labels")
-    @classmethod
-    def _values_in_order(cls, labels: tuple[LabelSpec, ...]) -> tuple[LabelSpec, ...]:
-        if [label.value for label in labels] != list(range(1, len(labels) + 1)):
-            raise ValueError("label values must be 1, 2, 3, ...: the number of the network's output channel")
-        return labels
-
-    @model_validator(mode="after")
-    def _tile_fits(self) -> ModelSpec:
-        stride = self.architecture.stride
-        if any(n % stride for n in self.tile_ijk) or max(self.tile_ijk) == stride:
-            raise ValueError(f"tile_ijk must be multiples of {stride}, and not {stride} along all axes")
-        return self
-
-    @property
-    def classes(self) -> int:
-        """Output channels of the network: background and the labels."""
-        return len(self.labels) + 1
-
-    @property
-    def structures(self) -> tuple[Structure, ...]:
-        """The labels as the library's own type."""
-        return tuple(label.to_structure() for label in self.labels)
-
-
-def read_model(folder: Path) -> tuple[ModelSpec, dict[str, torch.Tensor]]:
-    """Read and verify a model package.
+def read_model(folder: Path) -> tuple[ModelSpec, tuple[dict[str, torch.Tensor], ...]]:
+    """Read and verify a model package whose weights are tensors.
 
     Returns:
-        The checked description and the weights (float32, on the CPU).
+        The checked description and the weights (float32, on the CPU), one dictionary for each member of an ensemble.
 
     Raises:
         UnknownModel: no such folder or no ``model.json`` in it.
         DamagedModel: schema, sha256, truncation, header limits, NaN.
     """
+    spec, files = read_package(folder)
+    return spec, tuple(read_weights(files[name], spec.name) for name in spec.weights)
+
+
+def read_package(folder: Path) -> tuple[ModelSpec, dict[str, bytes]]:
+    """The description of a model and the content of every file that it lists, each checked against its sha256.
+
+    Raises:
+        UnknownModel, DamagedModel: as :func:`read_model`, and a signature that does not hold.
+        MissingPackage: it is signed, this machine has trusted keys, and the package ``cryptography`` is missing.
+    """
     spec = read_spec(folder)
-    path = folder / "weights.safetensors"
-    if not path.is_file():
-        raise DamagedModel(f"{path.name} is missing in '{folder.name}'", "the weights beside model.json", AGAIN)
-    content = path.read_bytes()
-    digest, wanted = hashlib.sha256(content).hexdigest(), spec.sha256.get("weights.safetensors", "none")
-    if digest != wanted:
-        raise DamagedModel(
-            f"The weights of '{spec.name}' have sha256 {digest[:12]}", f"{wanted[:12]}, of model.json", AGAIN
-        )
-    return spec, read_weights(content, spec.name)
+    require_sound_signature(folder)
+    needed = {*spec.weights, *(["previous/model.json"] if spec.previous_stage else [])}
+    unlisted = needed - spec.sha256.keys()
+    if unlisted:
+        raise DamagedModel(f"model.json of '{spec.name}' has no sha256 of {min(unlisted)}", "one for every file", AGAIN)
+    files = {}
+    for name, wanted in spec.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedModel(f"{name} is missing in '{folder.name}'", "every file that model.json lists", AGAIN)
+        _require_inside(path, folder)
+        files[name] = path.read_bytes()
+        digest = hashlib.sha256(files[name]).hexdigest()
+        if digest != wanted:
+            raise DamagedModel(
+                f"{name} of '{spec.name}' has sha256 {digest[:12]}", f"{wanted[:12]}, of model.json", AGAIN
+            )
+    return spec, files
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -179,11 +84,12 @@ def read_spec(folder: Path) -> ModelSpec:
             "a folder with model.json and weights.safetensors",
             "list the models with 'medsegreg model list'",
         )
+    _require_inside(path, folder)
     what = f"model.json of '{folder.name}'"
     if path.stat().st_size > MAX_JSON_BYTES:
         raise DamagedModel(f"{what} has {path.stat().st_size} bytes", f"at most {MAX_JSON_BYTES}", AGAIN)
     try:
-        return ModelSpec.model_validate(json.loads(path.read_bytes(), object_pairs_hook=_no_duplicates))
+        return ModelSpec.model_validate(_parse(path.read_bytes().decode()))
     except ValidationError as error:
         first = error.errors()[0]
         raise DamagedModel(
@@ -204,6 +110,9 @@ def read_weights(content: bytes, name: str) -> dict[str, torch.Tensor]:
             f"a whole file with a header of at most {MAX_HEADER_BYTES} bytes",
             AGAIN,
         )
+    tensors = content.count(b"{", 8, 8 + header) - 1
+    if tensors > MAX_TENSORS:
+        raise DamagedModel(f"The weights of '{name}' have {tensors} tensors", f"at most {MAX_TENSORS}", AGAIN)
     try:
         stored = load_safetensors(content)
     except (SafetensorError, KeyError) as error:  # KeyError: a type that torch has not
@@ -218,19 +127,39 @@ def read_weights(content: bytes, name: str) -> dict[str, torch.Tensor]:
     return weights
 
 
-def write_model(folder: Path, spec: ModelSpec, weights: dict[str, torch.Tensor], card: str) -> None:
-    """Write a model package: weights as float16, their sha256 into ``model.json``, and the card."""
+def write_model(folder: Path, spec: ModelSpec, weights: Sequence[dict[str, torch.Tensor]], card: str) -> ModelSpec:
+    """Write a model package: weights as float16, one file for each member of an ensemble.
+
+    Args:
+        spec: its ``weights`` name the files, as many as there are weights.
+        card: text of ``README.md``.
+
+    Returns:
+        The description with the sha256 of every file.
+    """
+    contents = {
+        name: save_safetensors({key: tensor.detach().cpu().half().contiguous() for key, tensor in sorted(one.items())})
+        for name, one in zip(spec.weights, weights, strict=True)
+    }
+    return write_package(folder, spec, contents, card)
+
+
+def write_package(folder: Path, spec: ModelSpec, files: Mapping[str, bytes], card: str) -> ModelSpec:
+    """Write the files of a package, its card, and last ``model.json`` with the sha256 of them all; unsigned.
+
+    Returns:
+        The description as written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    half = {key: tensor.detach().cpu().half().contiguous() for key, tensor in sorted(weights.items())}
-    content = save_safetensors(half)
-    spec = spec.model_copy(update={"sha256": {"weights.safetensors": hashlib.sha256(content).hexdigest()}})
-    for name, data in (
-        ("weights.safetensors", content),
-        ("model.json", (json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2) + "\n").encode()),
-        ("README.md", card.encode()),
-    ):
+    contents = {**files, "README.md": card.encode()}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    spec = ModelSpec.model_validate({**spec.model_dump(), "sha256": digests})
+    text = json.dumps(spec.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
+    (folder / SIGNATURE_FILE).unlink(missing_ok=True)  # it was of another description
+    for name, content in {**contents, "model.json": text.encode()}.items():
         with atomic_path(folder / name) as temporary:
-            temporary.write_bytes(data)
+            temporary.write_bytes(content)
+    return spec
 
 
 def require_weights_fit(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> None:
@@ -247,6 +176,20 @@ def require_weights_fit(network: torch.nn.Module, weights: dict[str, torch.Tenso
             "the names and shapes of the architecture in model.json",
             AGAIN,
         )
+
+
+def _require_inside(path: Path, folder: Path) -> None:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DamagedModel(f"{path.name} of '{folder.name}' is a link that leaves the folder", "a file in it", AGAIN)
+
+
+def _parse(text: str) -> object:
+    """JSON without duplicate keys, whose depth is known before it is parsed."""
+    brackets = re.findall(r"[\[\]{}]", re.sub(r'"[^"\\]*(?:\\[\s\S][^"\\]*)*"?', "", text))
+    depth = max(itertools.accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError(f"it is nested {depth} deep, and at most {MAX_JSON_DEPTH} is allowed")
+    return json.loads(text, object_pairs_hook=_no_duplicates)
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -42,12 +42,14 @@ def find_start(
     *,
     model: LinearModel = "rigid",
     judge: Pair | None = None,
+    search: bool = True,
 ) -> Start:
     """The best start for a pair at its coarsest scale; the earlier one in ``start_candidates`` wins ties.
 
     Args:
         model: ``rigid`` keeps sizes; any other lets a start grow or shrink the image.
         judge: the pair at a finer scale, where the last few are compared; ``pair`` itself when None.
+        search: look at rotations and sizes beyond the guesses too.
 
     Raises:
         NoOverlap: no guess brings the images, inside their masks, together.
@@ -59,7 +61,8 @@ def find_start(
         return guesses[0][0]
     rigid = model == "rigid"
     tried = [start for start, _ in _best(pair, guesses, similarity, GUESSES_TRIED)]
-    tried += _search(pair, SCALES[:1] if rigid else SCALES, progress)
+    if search:
+        tried += _search(pair, SCALES[:1] if rigid else SCALES, progress)
     for stage, kept in ((pair, JUDGED), (judge or pair, 1)):
         descents = [_descend(stage, start, "rigid" if rigid else "similarity", similarity, progress) for start in tried]
         tried = [start for start, _ in _best(stage, descents, similarity, kept)]

@@ -1,11 +1,11 @@
-"""The segmentation walk in one function: Image -> check -> model's grid -> network over tiles -> restore -> Labels."""
+"""The segmentation walk in one function: Image -> check -> prepare -> network over tiles -> restore -> Labels."""
 
 from __future__ import annotations
 
-import math
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,19 +14,38 @@ import torch
 
 from .. import __version__
 from ..check_image import Need, check_image
-from ..device import describe_device, pick_device
-from ..errors import NoOverlap
-from ..files.model_package import ModelSpec
+from ..errors import InvalidSetting
+from ..files.model_spec import ModelSpec
 from ..geometry import Geometry
 from ..image import Image, Labels
-from ..preprocess import CtWindow, apply_steps, model_grid
+from ..preprocess import ClipStandardize, CtWindow
 from ..progress import SILENT, Progress
 from ..report import Finding
-from ..resample import resample_image
+from .channels import join_channels
+from .decide import Decision
+from .ladder import Rung, rungs_of, step_down
 from .model import Model, load_model
+from .options import DEFAULTS, SegmentationOptions
+from .plan import make_plan
 from .postprocess import keep_largest_component, remove_islands
-from .restore import restore_labels
-from .tiles import predict_scores
+from .prepare import grid_of, prepare, thick_axis, window_around
+from .restore import Restorer
+from .skip import holds_body
+from .stream import Streaming, stream_order, stream_planes
+from .tiles import lay_tiles, pad_to_tiles
+
+
+@dataclass(frozen=True, eq=False)
+class Confidence:
+    """How sure the network was at each voxel, on the grid of the image.
+
+    Attributes:
+        margin: [K, J, I] uint8, 255 for certain: probability of the label less that of the next one.
+        entropy: [K, J, I] uint8, 0 for certain, 255 where all labels are equally probable.
+    """
+
+    margin: torch.Tensor
+    entropy: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,35 +56,36 @@ class Segmentation:
         labels: on the grid of the image, named after it.
         findings: warnings and notes on the input and the run.
         provenance: model, weights, versions, device, settings, time; plain text values for node attributes.
+        confidence: if it was asked for.
     """
 
     labels: Labels
     findings: tuple[Finding, ...]
     provenance: dict[str, str]
+    confidence: Confidence | None = None
 
 
 def segment(
-    image: Image,
+    image: Image | Mapping[str, Image],
     model: Model | str | Path,
+    options: SegmentationOptions = DEFAULTS,
     *,
     device: str = "auto",
     region: np.ndarray | None = None,
-    islands_mm3: float = 0.0,
-    largest_component: bool | None = None,
-    replace_nonfinite: bool = False,
     progress: Progress = SILENT,
 ) -> Segmentation:
     """Segment one image.
 
+    Memory does not grow with the number of labels: see ``stream`` and ``restore``.
+
     Args:
-        image: any orientation and spacing; the result lies on its own grid.
+        image: any orientation and spacing; the result lies on its own grid. For a model of several channels one image
+            with these, or images by the names of the channels; then the result lies on the grid of the first channel.
         model: name or folder of a model, or a loaded one (then its device is used).
+        options: what to give and how carefully.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         region: RAS mm points [N, 3]; only their bounding box, along the axes of the model's grid, is looked at.
-        islands_mm3: components below this volume are removed.
-        largest_component: keep only the largest component of each label; None does what the model's description says.
-        replace_nonfinite: replace NaN and infinite voxels by the minimum instead of refusing them.
-        progress: told after each tile; may cancel.
+        progress: told before each tile; may cancel.
 
     Raises:
         InputError, ModelError, DeviceUnavailable: before any heavy work.
@@ -74,74 +94,147 @@ def segment(
     """
     started = time.perf_counter()
     if not isinstance(model, Model):
-        model = load_model(model, pick_device(device))
+        model = load_model(model, device)
     spec = model.spec
-    grid = model_grid(image.geometry, spec.spacing_mm)
-    if region is not None:
-        grid = _window_around(grid, region)
-    need = Need(
+    wanted = _wanted_labels(spec, options.structures)
+    if not isinstance(image, Image):
+        image = join_channels(image, spec)
+    window = None if region is None else window_around(grid_of(image.geometry, spec), region)
+    plan = make_plan(model, image.geometry, window, options.mirror)
+    image, findings = check_image(image, need_of(spec, plan.host_bytes), options.replace_nonfinite)
+    with torch.no_grad():
+        restored, steps = step_down(
+            rungs_of(spec, model.device, plan.batch),
+            lambda rung: _run(model, image, image.geometry, options, region, rung, progress.part(0.0, 0.95)),
+        )
+    progress.update(0.95, "cleaning labels")
+    labels = Labels(restored.labels, image.geometry, spec.structures, image.name)
+    labels = _clean(labels, spec, options, wanted, model.device)
+    progress.update(1.0, "done")
+    return Segmentation(
+        labels,
+        (*findings, *model.findings, *steps),
+        _provenance(model, started) | _settings(spec, options, region),
+        None if restored.confidence is None else Confidence(*restored.confidence),
+    )
+
+
+def _run(
+    model: Model,
+    image: Image,
+    geometry: Geometry,
+    options: SegmentationOptions,
+    region: np.ndarray | None,
+    rung: Rung,
+    progress: Progress,
+) -> Restorer:
+    """Labels on ``geometry``, in one of the ways of the ladder."""
+    spec = model.spec.model_copy(update={"tile_ijk": rung.tile_ijk})
+    model = model.on(rung.device)
+    prepared = prepare(image.with_tensor(image.tensor.to(rung.blend_on)), spec, region)
+    if model.previous is not None:
+        prepared = _add_previous_stage(model.previous, image, prepared, rung, progress.part(0.0, 0.3))
+        progress = progress.part(0.3, 1.0)
+    tiling = lay_tiles(spec, prepared.geometry.shape_kji)
+    order = stream_order(tiling)
+    decision = Decision(model.heads, spec.regions, spec.classes, rung.blend_on)
+    nearest = thick_axis(spec, prepared.geometry, geometry, prepared.geometry)
+    restorer = Restorer(
+        prepared.geometry.exchanged(order),
+        geometry,
+        decision,
+        nearest=tuple(2 - order.index(2 - axis) for axis in nearest),
+        confidence=options.confidence,
+    )
+    mirror = tuple("kji".index(axis) for axis in spec.tiling.mirror) if options.mirror else ()
+    padded = pad_to_tiles(prepared.tensor, tiling, spec.tiling.padding)
+    planes = stream_planes(
+        model.engines,
+        padded.permute(0, *(1 + axis for axis in order)),
+        tiling.exchanged(order),
+        Streaming(order, model.blended_features, rung.batch, mirror, rung.blend_on),
+        holds_body(prepared.tensor) if options.skip_air else None,
+        progress,
+    )
+    for group in planes:
+        restorer.add(group)
+    return restorer
+
+
+def _add_previous_stage(previous: Model, image: Image, prepared: Image, rung: Rung, progress: Progress) -> Image:
+    """The labels of a cascade's first stage as further channels, one a label, on the grid of the second stage."""
+    stage = replace(rung, tile_ijk=previous.spec.tile_ijk)
+    labels = _run(previous, image, prepared.geometry, DEFAULTS, None, stage, progress).labels
+    channels = [(labels == label.value).to(prepared.tensor) for label in previous.spec.labels]
+    return prepared.with_tensor(torch.cat((prepared.tensor, torch.stack(channels))))
+
+
+def need_of(spec: ModelSpec, host_bytes: int | None = None) -> Need:
+    """What a model needs of an image."""
+    steps = [step for channel in spec.channels for step in channel.intensity or spec.intensity]
+    ranges = [channel.training_range for channel in spec.channels]
+    return Need(
         "segment",
         channels=len(spec.channels),
         allow_single_slice=True,
-        bytes_needed=_bytes_needed(grid, spec),
-        contrast=not any(isinstance(step, CtWindow) for step in spec.intensity),
+        bytes_needed=host_bytes,
+        contrast=not any(isinstance(step, CtWindow | ClipStandardize) for step in steps),
+        training_range=ranges[0] if len(ranges) == 1 else None,
     )
-    image, findings = check_image(image, need, replace_nonfinite)
-    prepared = resample_image(image, grid, fill=float(image.tensor.min()))
-    prepared = apply_steps(prepared, spec.intensity)
-    progress.update(0.05, "network")
-    scores = predict_scores(
-        model.network,
-        prepared.tensor.to(model.device),
-        spec.tile_ijk[::-1],
-        spec.tile_overlap,
-        progress.part(0.05, 0.9),
-    )
-    progress.update(0.9, "labels on the volume's own grid")
-    labels = Labels(restore_labels(scores, grid, image.geometry).cpu(), image.geometry, spec.structures, image.name)
-    largest_component = spec.keep_largest_component if largest_component is None else largest_component
-    if largest_component:
-        labels = keep_largest_component(labels)
-    if islands_mm3 > 0:
-        labels = remove_islands(labels, islands_mm3)
-    progress.update(1.0, "done")
-    provenance = _provenance(model, started) | {
-        "region": "whole image" if region is None else f"RAS mm {region.min(0).round(1)} to {region.max(0).round(1)}",
-        "largest_component": str(largest_component),
-        "islands_mm3": f"{islands_mm3:g}",
-        "replace_nonfinite": str(replace_nonfinite),
-    }
-    return Segmentation(labels, (*findings, describe_device(model.device)), provenance)
 
 
-def _bytes_needed(grid: Geometry, spec: ModelSpec) -> int:
-    """Float32 on the model's grid: the image twice (before and after a step), the scores, and their weights."""
-    return 4 * math.prod(grid.size_ijk) * (2 * len(spec.channels) + spec.classes + 1)
-
-
-def _window_around(grid: Geometry, region: np.ndarray) -> Geometry:
-    """The part of the grid that holds the points."""
-    voxels = grid.map_points(region)
-    size = np.asarray(grid.size_ijk)
-    low = np.clip(np.floor(voxels.min(axis=0) + 0.5).astype(int), 0, size)
-    high = np.clip(np.ceil(voxels.max(axis=0) + 0.5).astype(int), 0, size)
-    if (high - low < 2).any():
-        raise NoOverlap(
-            f"The region covers {tuple((high - low).tolist())} voxels of the image",
-            "a region inside the image",
-            "move the region onto the structure",
+def _wanted_labels(spec: ModelSpec, structures: tuple[str, ...]) -> tuple[int, ...]:
+    """Values of the labels that were asked for; all of them when none was named."""
+    values = {label.name.casefold(): label.value for label in spec.labels}
+    unknown = [name for name in structures if name.casefold() not in values]
+    if unknown:
+        raise InvalidSetting(
+            f"'{spec.name}' has no structure '{unknown[0]}'",
+            f"some of {', '.join(label.name for label in spec.labels)}",
+            "name structures of this model, see 'medsegreg model show'",
         )
-    return grid.window(tuple(low.tolist()), tuple((high - low).tolist()))
+    return tuple(values[name.casefold()] for name in structures) or tuple(values.values())
+
+
+def _clean(
+    labels: Labels, spec: ModelSpec, options: SegmentationOptions, wanted: tuple[int, ...], device: torch.device
+) -> Labels:
+    if len(wanted) < len(spec.labels):
+        kept = torch.zeros(len(spec.labels) + 1, dtype=labels.tensor.dtype)
+        kept[list(wanted)] = torch.tensor(wanted, dtype=labels.tensor.dtype)
+        for plane in labels.tensor:
+            plane[:] = kept[plane.int()]
+        labels = replace(labels, structures=tuple(s for s in spec.structures if s.value in wanted))
+    if _keeps_largest(spec, options):
+        labels = keep_largest_component(labels, device)
+    return remove_islands(labels, options.islands_mm3, device) if options.islands_mm3 > 0 else labels
+
+
+def _keeps_largest(spec: ModelSpec, options: SegmentationOptions) -> bool:
+    return spec.keep_largest_component if options.largest_component is None else options.largest_component
+
+
+def _settings(spec: ModelSpec, options: SegmentationOptions, region: np.ndarray | None) -> dict[str, str]:
+    return {
+        "region": "whole image" if region is None else f"RAS mm {region.min(0).round(1)} to {region.max(0).round(1)}",
+        "structures": ", ".join(options.structures) or "all",
+        "mirror": str(options.mirror and bool(spec.tiling.mirror)),
+        "skip_air": str(options.skip_air),
+        "largest_component": str(_keeps_largest(spec, options)),
+        "islands_mm3": f"{options.islands_mm3:g}",
+        "replace_nonfinite": str(options.replace_nonfinite),
+    }
 
 
 def _provenance(model: Model, started: float) -> dict[str, str]:
     return {
         "model": f"{model.spec.name} {model.spec.version}",
-        "weights_sha256": model.spec.sha256["weights.safetensors"],
+        "weights_sha256": " ".join(model.spec.sha256[name] for name in model.spec.weights),
         "medsegreg": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": describe_device(model.device).message,
+        "device": str(model.device),
+        "engine": model.engines[0].description,
         "seconds": f"{time.perf_counter() - started:.1f}",
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -1,70 +1,69 @@
-"""A network over a volume, tile by tile. Segmentation walk: preprocessed image -> [tiles] -> scores.
-
-Overlapping tiles, blended with a Gaussian weight (as in nnU-Net and MONAI, ``sigma = tile / 8``).
-"""
+"""Where the tiles lie. Segmentation walk: preprocessed image -> [tiles] -> stream -> restore -> labels."""
 
 from __future__ import annotations
 
-import itertools
 import math
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.nn import functional
 
-from ..errors import NonFiniteOutput
-from ..progress import SILENT, Progress
+from ..files.model_spec import ModelSpec
+
+SMALLEST_WEIGHT = 1e-3
+T = TypeVar("T")
 
 
-def predict_scores(
-    network: torch.nn.Module,
-    image: torch.Tensor,
-    tile_kji: tuple[int, int, int],
-    overlap: float,
-    progress: Progress = SILENT,
-) -> torch.Tensor:
-    """Class scores of the whole image.
+@dataclass(frozen=True)
+class Tiling:
+    """Tiles over an image of one size, axes (k, j, i).
 
-    Args:
-        network: [1, C, *tile] -> [1, classes, *tile].
-        image: [C, K, J, I] on the network's device; an axis shorter than the tile is padded with its border values.
-        tile_kji: size of a tile in voxels.
-        overlap: share of a tile that is covered by the next one, 0..1 (excluded).
-
-    Returns:
-        [classes, K, J, I] float32: weighted means of the scores before softmax.
-
-    Raises:
-        NonFiniteOutput: a score is NaN or infinite.
-        Cancelled: between two tiles.
+    Attributes:
+        size: of the image, before padding.
+        tile: voxels of a tile.
+        before: voxels of padding before the image.
+        starts: first voxels of the tiles along each axis, in the padded image.
     """
-    padded, crop = _pad_to_tile(image, tile_kji)
-    weight = gaussian_weight(tile_kji).to(padded)
-    axes = zip(padded.shape[1:], tile_kji, strict=True)
-    starts = list(itertools.product(*(tile_starts(size, tile, overlap) for size, tile in axes)))
-    total: torch.Tensor | None = None
-    weights = padded.new_zeros(padded.shape[1:])
-    with torch.inference_mode():
-        for number, start in enumerate(starts):
-            progress.update(number / len(starts), f"tile {number + 1} of {len(starts)}")
-            window = tuple(slice(s, s + t) for s, t in zip(start, tile_kji, strict=True))
-            scores = network(padded[None, :, window[0], window[1], window[2]])[0].float()
-            if total is None:
-                total = padded.new_zeros((scores.shape[0], *padded.shape[1:]))
-            total[:, window[0], window[1], window[2]] += scores * weight
-            weights[window] += weight
-        assert total is not None
-        total /= weights
-    if not torch.isfinite(total).all():
-        raise NonFiniteOutput(
-            "The network gave NaN or infinite scores",
-            "finite scores",
-            "check the intensities of the image (units, NaN) and the model",
-        )
-    return total[:, crop[0], crop[1], crop[2]]
+
+    size: tuple[int, int, int]
+    tile: tuple[int, int, int]
+    before: tuple[int, int, int]
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def count(self) -> int:
+        """How many tiles."""
+        return math.prod(len(starts) for starts in self.starts)
+
+    @property
+    def padded(self) -> tuple[int, int, int]:
+        """Size of the padded image."""
+        k, j, i = (max(n, t) for n, t in zip(self.size, self.tile, strict=True))
+        return k, j, i
+
+    def exchanged(self, order: tuple[int, int, int]) -> Tiling:
+        """The same tiles over an image whose axes are these of (k, j, i)."""
+        a, b, c = order
+
+        def pick(values: tuple[T, T, T]) -> tuple[T, T, T]:
+            return values[a], values[b], values[c]
+
+        return Tiling(pick(self.size), pick(self.tile), pick(self.before), pick(self.starts))
+
+
+def lay_tiles(spec: ModelSpec, size_kji: tuple[int, int, int]) -> Tiling:
+    """The tiles of a model over an image of this size on the model's grid."""
+    tile = spec.tile_ijk[::-1]
+    padded = [max(n, t) for n, t in zip(size_kji, tile, strict=True)]
+    place = spread_evenly if spec.tiling.placement == "even" else tile_starts
+    k, j, i = (tuple(place(n, t, spec.tile_overlap)) for n, t in zip(padded, tile, strict=True))
+    before = tuple((p - n) // 2 for p, n in zip(padded, size_kji, strict=True))
+    return Tiling(size_kji, tile, before, (k, j, i))  # type: ignore[arg-type]
 
 
 def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
-    """First voxels of the tiles along one axis; the last tile ends with the axis.
+    """First voxels of the tiles along one axis, a fixed step apart; the last tile ends with the axis.
 
     >>> tile_starts(100, 40, 0.5)
     [0, 20, 40, 60]
@@ -74,22 +73,36 @@ def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
     return [min(n * step, size - tile) for n in range(count)]
 
 
+def spread_evenly(size: int, tile: int, overlap: float) -> list[int]:
+    """First voxels of the tiles along one axis, spread evenly with at least this overlap, as nnU-Net does.
+
+    >>> spread_evenly(100, 40, 0.5)
+    [0, 20, 40, 60]
+    >>> spread_evenly(90, 40, 0.5)
+    [0, 17, 33, 50]
+    """
+    room = size - tile
+    intervals = math.ceil(room / (tile * (1 - overlap)))
+    step = room / max(intervals, 1)
+    return [round(step * n) for n in range(intervals + 1)]
+
+
 def gaussian_weight(tile_kji: tuple[int, int, int]) -> torch.Tensor:
-    """Weight of each voxel of a tile, 1 in the centre, at least 1e-3."""
+    """Weight of each voxel of a tile: a Gaussian of an eighth of the tile, 1 in the centre, at least 1e-3."""
     weight = torch.ones(())
     for axis, size in enumerate(tile_kji):
         distance = (torch.arange(size) - (size - 1) / 2) / (size / 8)
         shape = [1, 1, 1]
         shape[axis] = size
         weight = weight * torch.exp(-0.5 * distance**2).reshape(shape)
-    return weight.clamp(min=1e-3)
+    return weight.clamp(min=SMALLEST_WEIGHT)
 
 
-def _pad_to_tile(image: torch.Tensor, tile_kji: tuple[int, int, int]) -> tuple[torch.Tensor, tuple[slice, ...]]:
+def pad_to_tiles(image: torch.Tensor, tiling: Tiling, padding: str) -> torch.Tensor:
+    """[C, K, J, I] with ``edge`` values or ``zero`` around an image that is smaller than a tile."""
     pads: list[int] = []
-    crop = []
-    for size, tile in zip(image.shape[1:], tile_kji, strict=True):
-        missing = max(0, tile - size)
-        pads = [missing // 2, missing - missing // 2, *pads]
-        crop.append(slice(missing // 2, missing // 2 + size))
-    return functional.pad(image[None], pads, mode="replicate")[0], tuple(crop)
+    for n, padded, before in zip(tiling.size, tiling.padded, tiling.before, strict=True):
+        pads = [before, padded - n - before, *pads]
+    if not any(pads):
+        return image
+    return functional.pad(image[None], pads, mode="replicate" if padding == "edge" else "constant")[0]

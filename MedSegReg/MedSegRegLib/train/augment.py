@@ -10,16 +10,17 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch.nn import functional
+from pydantic import Field
 
-from ..sampling import map_affine, sample_linear, sample_nearest, voxel_coordinates
+from ..files.architectures import Strict
+from ..sampling import sample_linear, sample_nearest
+from .chance import Chance
+from .intensities import bias_field, gamma, lower_resolution, smooth
+from .warp import Size, diffeomorphic_displacement, patch_coordinates, random_matrix, random_velocity
 
 
-class Augmentation(BaseModel):
+class Augmentation(Strict):
     """How strong and how often; probabilities are per example. ``mirror_axes``: 0, 1, 2 for i, j, k."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rotation_degrees: float = Field(15.0, ge=0, le=180)
     scale: float = Field(0.15, ge=0, lt=1)
@@ -38,11 +39,7 @@ class Augmentation(BaseModel):
 
 
 def augment(
-    image: torch.Tensor,
-    labels: torch.Tensor,
-    patch_kji: tuple[int, int, int],
-    settings: Augmentation,
-    rng: torch.Generator,
+    image: torch.Tensor, labels: torch.Tensor, patch_kji: Size, settings: Augmentation, chance: Chance
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A random patch of a random variant of one example.
 
@@ -50,112 +47,49 @@ def augment(
         image: [C, K, J, I] float32, normalised.
         labels: [K, J, I] integer.
         patch_kji: size of the patch; larger than the image gives its border value repeated, labels 0.
-        rng: source of all randomness (on the CPU).
+        chance: source of all randomness, on the image's device.
 
     Returns:
         image [C, *patch_kji], labels [*patch_kji].
     """
-    centre = _patch_centre(labels, patch_kji, settings, rng)
-    ijk = _patch_coordinates(centre, patch_kji, settings, rng, image)
-    patch, target = sample_linear(image, ijk), sample_nearest(labels, ijk)
-    return _change_intensities(patch, settings, rng), target
+    centre = _patch_centre(labels, patch_kji, settings, chance)
+    matrix = random_matrix(chance, settings.rotation_degrees, settings.scale, mirror_axes=settings.mirror_axes)
+    displacement = None
+    if chance.happens(settings.elastic_probability):
+        control = tuple(max(4, n // 8) for n in patch_kji)
+        velocity = random_velocity(chance, patch_kji, control, chance.uniform(0, settings.elastic_voxels))  # type: ignore[arg-type]
+        displacement = diffeomorphic_displacement(velocity, patch_kji)
+    ijk = patch_coordinates(matrix, centre.tolist(), patch_kji, displacement, image)
+    return _change_intensities(sample_linear(image, ijk), settings, chance), sample_nearest(labels, ijk)
 
 
-def _uniform(rng: torch.Generator, low: float, high: float, size: tuple[int, ...] = ()) -> torch.Tensor:
-    return low + (high - low) * torch.rand(size, generator=rng)
-
-
-def _happens(rng: torch.Generator, probability: float) -> bool:
-    return bool(torch.rand((), generator=rng) < probability)
-
-
-def _patch_centre(
-    labels: torch.Tensor, patch_kji: tuple[int, int, int], settings: Augmentation, rng: torch.Generator
-) -> torch.Tensor:
+def _patch_centre(labels: torch.Tensor, patch_kji: Size, settings: Augmentation, chance: Chance) -> torch.Tensor:
     """Anywhere that the patch fits, or around a random labelled voxel; shifted a little. (i, j, k)."""
     size, image_size = (torch.tensor(tuple(shape)[::-1], dtype=torch.float32) for shape in (patch_kji, labels.shape))
-    room = ((image_size - size) / 2).clamp(min=0)
-    shift = _uniform(rng, -1, 1, (3,)) * settings.shift_voxels
-    if bool((room > 0).any()) and _happens(rng, settings.foreground_probability):
+    room, middle = ((image_size - size) / 2).clamp(min=0), (image_size - 1) / 2
+    shift = torch.tensor([chance.uniform(-1, 1) for _ in range(3)]) * settings.shift_voxels
+    if bool((room > 0).any()) and chance.happens(settings.foreground_probability):
         foreground = labels.nonzero()
         if len(foreground):
-            pick = int(torch.randint(len(foreground), (), generator=rng))
-            middle = (image_size - 1) / 2
-            return foreground[pick].flip(0).cpu().float().clamp(middle - room, middle + room) + shift
-    return (image_size - 1) / 2 + _uniform(rng, -1, 1, (3,)) * room + shift
+            chosen = foreground[chance.pick(len(foreground))]
+            return chosen.flip(0).cpu().float().clamp(middle - room, middle + room) + shift
+    return middle + torch.tensor([chance.uniform(-1, 1) for _ in range(3)]) * room + shift
 
 
-def _patch_coordinates(
-    centre: torch.Tensor,
-    patch_kji: tuple[int, int, int],
-    settings: Augmentation,
-    rng: torch.Generator,
-    like: torch.Tensor,
-) -> torch.Tensor:
-    """Voxel coordinates in the example for every voxel of the patch around ``centre`` (i, j, k), [K, J, I, 3]."""
-    size = torch.tensor(patch_kji[::-1], dtype=torch.float32)
-    matrix = torch.eye(3)
-    for axis in range(3):
-        angle = math.radians(float(_uniform(rng, -settings.rotation_degrees, settings.rotation_degrees)))
-        first, second = (axis + 1) % 3, (axis + 2) % 3
-        turn = torch.eye(3)
-        turn[first, first] = turn[second, second] = math.cos(angle)
-        turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
-        matrix = matrix @ turn
-    matrix = matrix @ torch.diag(_uniform(rng, 1 - settings.scale, 1 + settings.scale, (3,)))
-    for axis in settings.mirror_axes:
-        if _happens(rng, 0.5):
-            matrix[axis] *= -1
-    affine = torch.eye(4)
-    affine[:3, :3], affine[:3, 3] = matrix, centre
-    ijk = voxel_coordinates(patch_kji[::-1], 0, patch_kji[0], like) - ((size - 1) / 2).to(like)
-    ijk = map_affine(affine.to(like), ijk)
-    if _happens(rng, settings.elastic_probability):
-        control = tuple(max(4, n // 8) for n in patch_kji)
-        coarse = torch.randn((1, 3, *control), generator=rng) * float(_uniform(rng, 0, settings.elastic_voxels))
-        shifts = functional.interpolate(coarse.to(like), patch_kji, mode="trilinear", align_corners=True)[0]
-        ijk = ijk + shifts.movedim(0, -1)
-    return ijk
-
-
-def _change_intensities(patch: torch.Tensor, settings: Augmentation, rng: torch.Generator) -> torch.Tensor:
+def _change_intensities(patch: torch.Tensor, settings: Augmentation, chance: Chance) -> torch.Tensor:
     """Each change happens with ``intensity_probability``; the patch is normalised, so that strengths are relative."""
     p = settings.intensity_probability
-    if _happens(rng, p):
-        patch = _smooth(patch, float(_uniform(rng, 0.3, max(0.3, settings.blur_voxels))))
-    if _happens(rng, p):
-        factor = float(_uniform(rng, 1, settings.low_resolution))
-        small = [max(1, round(n / factor)) for n in patch.shape[1:]]
-        coarse = functional.interpolate(patch[None], small, mode="trilinear", align_corners=False)
-        patch = functional.interpolate(coarse, patch.shape[1:], mode="trilinear", align_corners=False)[0]
-    if _happens(rng, 2 * p):
-        control = torch.randn((1, 1, 3, 3, 3), generator=rng) * settings.bias_field * float(_uniform(rng, 0, 1))
-        field = functional.interpolate(control.to(patch), patch.shape[1:], mode="trilinear", align_corners=True)[0]
-        low = patch.amin()
-        patch = (patch - low) * field.exp() + low
-    if _happens(rng, 2 * p):
-        low, high = patch.amin(), patch.amax()
-        power = float(_uniform(rng, -settings.gamma, settings.gamma).exp())
-        patch = ((patch - low) / (high - low).clamp(min=1e-6)).pow(power) * (high - low) + low
-    if _happens(rng, 2 * p):
-        patch = patch * float(_uniform(rng, 1 - settings.contrast, 1 + settings.contrast)) + float(
-            _uniform(rng, -settings.contrast, settings.contrast)
-        )
-    if _happens(rng, p):
-        noise = torch.randn(patch.shape, generator=rng) * settings.noise * float(_uniform(rng, 0, 1))
-        patch = patch + noise.to(patch)
+    if chance.happens(p):
+        patch = smooth(patch, [chance.uniform(0.3, max(0.3, settings.blur_voxels))] * 3)
+    if chance.happens(p):
+        patch = lower_resolution(patch, [chance.uniform(1, settings.low_resolution)] * 3)
+    if chance.happens(2 * p):
+        patch = bias_field(patch, chance, settings.bias_field * chance.uniform(0, 1))
+    if chance.happens(2 * p):
+        patch = gamma(patch, math.exp(chance.uniform(-settings.gamma, settings.gamma)))
+    if chance.happens(2 * p):
+        patch = patch * chance.uniform(1 - settings.contrast, 1 + settings.contrast)
+        patch = patch + chance.uniform(-settings.contrast, settings.contrast)
+    if chance.happens(p):
+        patch = patch + chance.normal_noise(patch.shape) * settings.noise * chance.uniform(0, 1)
     return patch
-
-
-def _smooth(patch: torch.Tensor, sigma: float) -> torch.Tensor:
-    radius = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=patch.device) / sigma) ** 2).to(patch.dtype)
-    kernel = kernel / kernel.sum()
-    out = patch[:, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = -1
-        pad = [0] * 6
-        pad[4 - 2 * axis] = pad[5 - 2 * axis] = radius
-        out = functional.conv3d(functional.pad(out, pad, mode="replicate"), kernel.reshape(shape))
-    return out[:, 0]

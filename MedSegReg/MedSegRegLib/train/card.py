@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..evaluate.scores import StructureSummary
-from ..files.model_package import ModelSpec
+from ..files.architectures import Architecture, UNetArchitecture
+from ..files.model_spec import ModelSpec
 
 COLUMNS = (
     "| structure | Dice mean (95 % interval) | Dice worst | HD95 mean, mm | HD95 worst, mm | ASSD mean, mm "
@@ -17,14 +18,15 @@ def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Se
     """Markdown text; every number comes from the summaries of the held-out cases."""
     rows = "\n".join(_row(summary) for summary in summaries)
     training = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in spec.training.items())
+    spacing = " x ".join(f"{s:g} mm" if s else "any" for s in spec.spacing_mm)
     channels = ", ".join(f"{channel.name} ({channel.modality})" for channel in spec.channels)
     return f"""# {spec.title}
 
 `{spec.name}` {spec.version}. {spec.description}
 
-- input: {channels}, any orientation and spacing; worked on at {" x ".join(f"{s:g}" for s in spec.spacing_mm)} mm
+- input: {channels}, any orientation and spacing; worked on at {spacing}
 - output: {", ".join(label.name for label in spec.labels)}
-- network: {spec.architecture.name}, features {", ".join(map(str, spec.architecture.features))}
+- network: {spec.architecture.name}{_features(spec.architecture)}
 - licence of the weights: {spec.licence}
 
 ## Training
@@ -41,6 +43,12 @@ def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Se
 
 A missed structure counts as Dice 0 and as the diagonal of the image. Not a medical device: for research.
 """
+
+
+def _features(architecture: Architecture) -> str:
+    if not isinstance(architecture, UNetArchitecture):
+        return ""
+    return f", features {', '.join(map(str, architecture.features))}"
 
 
 def _row(summary: StructureSummary) -> str:

@@ -13,15 +13,18 @@ from ..check_image import Need, check_image
 from ..errors import DatasetError, MedSegRegError
 from ..files import LABEL_EXTENSIONS, read_image, read_labels
 from ..files.atomic import extension_of
-from ..files.model_package import ModelSpec
-from ..preprocess import apply_steps, to_model_grid
+from ..files.model_spec import ModelSpec
 from ..progress import SILENT, Progress
 from ..resample import resample_labels
+from ..segment.prepare import prepare
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image with its label map; ``patient`` decides on which side of a split it falls."""
+    """A label map and its image; ``patient`` decides its side of a split.
+
+    Where images are made from label maps, ``image`` is the label map too.
+    """
 
     name: str
     patient: str
@@ -60,6 +63,18 @@ def find_cases(folder: Path) -> tuple[Case, ...]:
     return tuple(Case(name, _patient(name), image, labels) for name, image, labels in pairs)
 
 
+def find_label_maps(folder: Path) -> tuple[Case, ...]:
+    """The label maps in a folder, without images; patients as in :func:`find_cases`.
+
+    Raises:
+        DatasetError: folder missing, empty, or two files of one name.
+    """
+    files = _named_files(folder)
+    if not files:
+        raise DatasetError(f"There are no label maps in '{folder.name}'", "one or more", "check the path")
+    return tuple(Case(name, _patient(name), path, path) for name, path in sorted(files.items()))
+
+
 def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     """Two files, or the files of equal names in two folders: (name, first, second), sorted by name.
 
@@ -82,17 +97,25 @@ def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     return [(name, ones[name], others[name]) for name in sorted(ones)]
 
 
-def split_by_patient(cases: Sequence[Case], validation: float, test: float, seed: int) -> Split:
+def split_by_patient(
+    cases: Sequence[Case], validation: float, test: float, seed: int, folds: int = 0, fold: int = 0
+) -> Split:
     """Shuffle the patients with a seed and cut: the ``test`` share, then the ``validation`` share, then the rest.
+
+    Args:
+        validation, test: shares of the patients.
+        folds: number of folds of a cross-validation; then the test patients are those of fold number ``fold``, and
+            every patient is in exactly one fold.
 
     Raises:
         DatasetError: no patient is left for training.
     """
     patients = sorted({case.patient for case in cases})
     random.Random(seed).shuffle(patients)
-    tests = set(patients[: round(test * len(patients))])
-    validations = set(patients[len(tests) : len(tests) + max(1, round(validation * len(patients)))])
-    trains = set(patients) - tests - validations
+    tests = patients[fold::folds] if folds else patients[: round(test * len(patients))]
+    others = [patient for patient in patients if patient not in tests]
+    validations = others[: max(1, round(validation * len(patients)))]
+    trains = others[len(validations) :]
     if not trains:
         raise DatasetError(
             f"{len(patients)} patients leave none for training",
@@ -124,6 +147,19 @@ def load_examples(cases: Sequence[Case], spec: ModelSpec, progress: Progress = S
     return examples
 
 
+def require_labels(examples: Sequence[Example], spec: ModelSpec) -> None:
+    """Refuse with DatasetError to train on no examples, or for a label that none of them has."""
+    if not examples:
+        raise DatasetError("There are no training cases", "at least one", "add cases")
+    values = {value for example in examples for value in example.labels.unique().tolist()}
+    if missing := [label.name for label in spec.labels if label.value not in values]:
+        raise DatasetError(
+            f"In no training case: {', '.join(missing)}",
+            "every label of the model in one or more",
+            "add cases, or leave these labels out of the model and renumber the others",
+        )
+
+
 def load_example(case: Case, spec: ModelSpec) -> Example:
     """One case on the model's grid."""
     image, _ = check_image(read_image(case.image), Need("segment", channels=len(spec.channels)))
@@ -139,7 +175,7 @@ def load_example(case: Case, spec: ModelSpec) -> Example:
         raise DatasetError(
             f"Label values {unknown}", f"0 to {spec.classes - 1}", "add them to the model's labels or remove them"
         )
-    prepared = apply_steps(to_model_grid(image, spec.spacing_mm), spec.intensity)
+    prepared = prepare(image, spec)
     target = resample_labels(labels, prepared.geometry)
     return Example(case.name, prepared.tensor, target.tensor.long())
 

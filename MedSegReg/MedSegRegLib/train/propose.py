@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from ..errors import InvalidSetting
 from ..files import read_image, read_labels
-from ..files.model_package import ChannelSpec, LabelSpec, ModelSpec, UNetArchitecture
+from ..files.architectures import UNetArchitecture
+from ..files.model_spec import ChannelSpec, LabelSpec, ModelSpec
 from ..preprocess import CtWindow, ZScore
 from .dataset import find_cases
 from .settings import TrainingSettings
@@ -44,7 +45,7 @@ def propose_settings(data: Path, name: str) -> TrainingSettings:
     spacing = np.median(spacings, axis=0)
     architecture = UNetArchitecture()
     size = np.median(extents, axis=0) / spacing
-    stride = architecture.stride
+    stride = architecture.multiple_kji[::-1]
     tile = np.clip(np.ceil(size / stride) * stride, stride, LARGEST_TILE).astype(int)
     try:
         model = ModelSpec(

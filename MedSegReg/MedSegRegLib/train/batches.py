@@ -1,0 +1,106 @@
+"""What the network is shown, step by step. Training walk: examples or label maps -> [batches] -> loop."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+
+from ..errors import DatasetError
+from .augment import augment
+from .chance import Chance
+from .dataset import Example, require_labels
+from .label_maps import LabelMaps
+from .settings import TrainingSettings
+from .synthesise import synthesise
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+SEEDS_PER_EPOCH = 1 << 20
+EPOCHS_PER_SEED = 100_003
+NO_EPOCH = EPOCHS_PER_SEED - 1  # of examples to validate on
+
+
+class BatchSource(Protocol):
+    """Batches of an epoch, the same whenever the same epoch is asked for."""
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+
+    def epoch(self, number: int, first_step: int, device: torch.device) -> Iterator[Batch]:
+        """Images [N, C, K, J, I] float32 and labels [N, K, J, I] long of an epoch, from a step on."""
+
+
+class AugmentedBatches:
+    """Random patches of random variants of examples; every example once an epoch, in random order.
+
+    Raises:
+        DatasetError: no examples, or a label that none of them has.
+    """
+
+    def __init__(self, examples: Sequence[Example], settings: TrainingSettings) -> None:
+        require_labels(examples, settings.model)
+        self._examples, self._settings = examples, settings
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self._examples) // self._settings.batch_size)
+
+    def epoch(self, number: int, first_step: int, device: torch.device) -> Iterator[Batch]:
+        """Batches of an epoch, from a step on."""
+        settings, count = self._settings, len(self._examples)
+        order = random.Random(settings.seed * EPOCHS_PER_SEED + number).sample(range(count), count)
+        for first in range(first_step * settings.batch_size, count, settings.batch_size):
+            places = range(first, min(first + settings.batch_size, count))
+            yield _stack([self._variant(order[n], _seed(settings, number, n), device) for n in places])
+
+    def _variant(self, example: int, seed: int, device: torch.device) -> Batch:
+        chosen, settings = self._examples[example], self._settings
+        image, labels = chosen.image.to(device), chosen.labels.to(device)
+        return augment(image, labels, settings.model.tile_ijk[::-1], settings.augmentation, Chance(seed, device))
+
+
+class SyntheticBatches:
+    """Examples made from label maps: no two are alike."""
+
+    def __init__(self, maps: LabelMaps, settings: TrainingSettings) -> None:
+        if settings.synthesis is None:
+            raise DatasetError("The settings have no 'synthesis'", "how examples are made from label maps", "add it")
+        self._maps, self._settings, self._synthesis = maps, settings, settings.synthesis
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return self._settings.steps_per_epoch
+
+    def epoch(self, number: int, first_step: int, device: torch.device) -> Iterator[Batch]:
+        """Batches of an epoch, from a step on."""
+        size = self._settings.batch_size
+        self._maps = self._maps.to(device)
+        for step in range(first_step, self.steps):
+            seeds = (_seed(self._settings, number, step * size + n) for n in range(size))
+            yield _stack([self.example(Chance(seed, device)) for seed in seeds])
+
+    def example(self, chance: Chance) -> Batch:
+        """Image [1, K, J, I] and labels [K, J, I]."""
+        model = self._settings.model
+        return synthesise(self._maps, self._synthesis, model.tile_ijk[::-1], model.spacing_mm, chance)  # type: ignore[arg-type]
+
+
+def synthetic_examples(maps: LabelMaps, settings: TrainingSettings, count: int) -> list[Example]:
+    """Examples to validate on: always the same for the same maps and settings, none of them of the training."""
+    source = SyntheticBatches(maps, settings)
+    pairs = [source.example(Chance(_seed(settings, NO_EPOCH, n))) for n in range(count)]
+    return [Example(f"synthetic {n + 1}", image, labels) for n, (image, labels) in enumerate(pairs)]
+
+
+def _seed(settings: TrainingSettings, epoch: int, number: int) -> int:
+    return (settings.seed * EPOCHS_PER_SEED + epoch) * SEEDS_PER_EPOCH + number
+
+
+def _stack(pairs: Sequence[Batch]) -> Batch:
+    images, labels = zip(*pairs, strict=True)
+    return torch.stack(images), torch.stack(labels)
