@@ -135,7 +135,7 @@ def segment(
     if not plan:
         _require_outputs(output, (margin, entropy), overwrite)
     with progress_bar("segment") as progress:
-        loaded = _load(model or [DEFAULT_MODEL], device, engine, progress.part(0.0, 0.1))
+        loaded = _load(model or [DEFAULT_MODEL], device, engine, options, progress.part(0.0, 0.1))
         source = _read(image, channel or [], loaded)
         if plan:
             _show_plan(loaded, source, box, mirror, as_json)
@@ -147,9 +147,13 @@ def segment(
     _show(result, output, as_json)
 
 
-def _load(names: list[str], device: str, engine: str, progress: Progress) -> Model:
+def _load(names: list[str], device: str, engine: str, options: SegmentationOptions, progress: Progress) -> Model:
+    from ..files.model_package import read_spec
+    from ..files.model_store import model_folder
     from ..segment import join_models, load_model
+    from ..segment.predict import wanted_labels
 
+    wanted_labels(read_spec(model_folder(names[0])), options.structures)  # before engines are measured
     return join_models([load_model(name, device, engine, progress) for name in names])
 
 

@@ -104,7 +104,7 @@ class MonaiArchitecture(Strict):
 
     name: Literal["monai"]
     dimensions: Literal[2, 3] = 3
-    network: Literal["UNet", "BasicUNet", "DynUNet", "SegResNet", "AttentionUnet", "VNet", "UNETR", "SwinUNETR"]
+    network: Literal["UNet", "BasicUNet", "DynUNet", "SegResNet", "AttentionUnet", "VNet", "UNETR"]
     settings: dict[str, Any]
     multiple: Annotated[int, Field(ge=1, le=256)] = 32
 

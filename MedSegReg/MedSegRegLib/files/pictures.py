@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..errors import ComponentCount, TooLarge, UnsupportedFile
 from ..image import Image
 from ..report import Finding
+from .headers.header import damaged
 from .itk import geometry_from_itk, itk_path, read_with_itk
 
 PICTURE_FORMATS = {
@@ -19,6 +20,8 @@ PICTURE_FORMATS = {
     ".tif": "TIFFImageIO",
     ".tiff": "TIFFImageIO",
 }
+ENDS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+END_WITHIN_BYTES = 4096  # some cameras write a few bytes after the end
 LARGEST_PIXELS = 1 << 28
 COLOURS = ("red", "green", "blue")
 
@@ -39,6 +42,7 @@ def read_picture(path: Path) -> Image:
     """
     if not path.is_file():
         raise UnsupportedFile(f"There is no file '{path.name}'", "a picture", "check the name")
+    _require_whole(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(itk_path(path))
     reader.SetImageIO(PICTURE_FORMATS[path.suffix.lower()])
@@ -60,3 +64,12 @@ def read_picture(path: Path) -> Image:
         COLOURS if colours == 3 else (),
         (note,),
     )
+
+
+def _require_whole(path: Path) -> None:
+    """Readers fill what is missing at the end of a PNG or JPEG file with black, and say nothing."""
+    end = ENDS.get(path.suffix.lower(), b"")
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - END_WITHIN_BYTES))
+        if end not in file.read():
+            raise damaged(path.name, "is cut off", "a complete file")

@@ -16,7 +16,7 @@ from .imported import Imported, Wishes, checked_spec, slug
 from .isolation import read_graph_of
 
 NEEDED = ("channels", "labels", "spacing_mm", "tile_ijk")
-NOT_DESCRIBED = ("format", "architecture", "weights", "sha256", "find", "region", "previous_stage")
+NOT_DESCRIBED = ("format", "architecture", "weights", "sha256", "previous_stage")
 EXAMPLE = (
     '{"channels": [{"name": "T1", "modality": "MR"}], "labels": [{"value": 1, "name": "brain"}], '
     '"spacing_mm": [1, 1, 1], "tile_ijk": [128, 128, 128], "intensity": [{"step": "z_score"}]}'

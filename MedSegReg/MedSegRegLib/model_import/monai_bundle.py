@@ -27,7 +27,7 @@ from .source_files import SourceFiles, described, json_object
 
 METADATA = re.compile(r"^(?:.*/)?configs/metadata\.json$")
 CONFIGURATIONS = ("inference.json", "inference.yaml", "inference.yml")
-NETWORKS = ("UNet", "BasicUNet", "DynUNet", "SegResNet", "AttentionUnet", "VNet", "UNETR", "SwinUNETR")
+NETWORKS = ("UNet", "BasicUNet", "DynUNet", "SegResNet", "AttentionUnet", "VNet", "UNETR")
 FIXED = ("spatial_dims", "in_channels", "out_channels")
 NOTHING_MORE = re.compile(r"(?!)")
 MAX_DEPTH = 8
@@ -246,4 +246,4 @@ def _multiple(network: str, settings: dict[str, Any]) -> int:
         return math.prod(max(s) if isinstance(s, list) else int(s) for s in strides)
     if network == "SegResNet":
         return 2 ** (len(settings.get("blocks_down", (1, 2, 2, 4))) - 1)
-    return 32 if network in ("UNETR", "SwinUNETR") else 16
+    return 32 if network == "UNETR" else 16

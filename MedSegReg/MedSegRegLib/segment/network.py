@@ -17,7 +17,7 @@ from ..files.architectures import Architecture, ContextUNetArchitecture, MonaiAr
 from .context_unet import ContextUNet
 from .unet import UNet
 
-NEED_EINOPS = ("UNETR", "SwinUNETR")
+NEED_EINOPS = ("UNETR",)
 
 
 class Network(Protocol):

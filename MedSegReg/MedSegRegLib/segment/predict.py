@@ -96,7 +96,7 @@ def segment(
     if not isinstance(model, Model):
         model = load_model(model, device)
     spec = model.spec
-    wanted = _wanted_labels(spec, options.structures)
+    wanted = wanted_labels(spec, options.structures)
     if not isinstance(image, Image):
         image = join_channels(image, spec)
     window = None if region is None else window_around(grid_of(image.geometry, spec), region)
@@ -183,8 +183,12 @@ def need_of(spec: ModelSpec, host_bytes: int | None = None) -> Need:
     )
 
 
-def _wanted_labels(spec: ModelSpec, structures: tuple[str, ...]) -> tuple[int, ...]:
-    """Values of the labels that were asked for; all of them when none was named."""
+def wanted_labels(spec: ModelSpec, structures: tuple[str, ...]) -> tuple[int, ...]:
+    """Values of the labels that were asked for; all of them when none was named.
+
+    Raises:
+        InvalidSetting: the model has no structure of that name.
+    """
     values = {label.name.casefold(): label.value for label in spec.labels}
     unknown = [name for name in structures if name.casefold() not in values]
     if unknown:
@@ -193,7 +197,7 @@ def _wanted_labels(spec: ModelSpec, structures: tuple[str, ...]) -> tuple[int, .
             f"some of {', '.join(label.name for label in spec.labels)}",
             "name structures of this model, see 'medsegreg model show'",
         )
-    return tuple(values[name.casefold()] for name in structures) or tuple(values.values())
+    return tuple(dict.fromkeys(values[name.casefold()] for name in structures)) or tuple(values.values())
 
 
 def _clean(
