@@ -171,8 +171,8 @@ class ScaleRange(Step):
     """``low``..``high`` become ``new_low``..``new_high``; values beyond go beyond, unless ``clip``."""
 
     step: Literal["scale_range"] = "scale_range"
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 255.0
     new_low: float = 0.0
     new_high: float = 1.0
     clip: bool = False
@@ -196,8 +196,8 @@ class ClipStandardize(Step):
     step: Literal["clip_standardize"] = "clip_standardize"
     low: float | None = None
     high: float | None = None
-    mean: float
-    std: float = Field(gt=0)
+    mean: float = 0.0
+    std: float = Field(100.0, gt=0)
 
     def apply(self, image: Image) -> Image:
         clip = self.low is not None or self.high is not None
@@ -303,15 +303,17 @@ def model_grid(
     Args:
         geometry: of the volume.
         spacing_mm: along the grid's i, j, k; None keeps that of the volume.
-        axes: ``ras``: i, j, k run nearest to right, anterior, superior. Else the volume's axes that become the grid's
-            i, j, k, such as ``ijk``.
+        axes: ``ras``: i, j, k run nearest to right, anterior, superior; ``sar`` the other way round, and so on. Else
+            the volume's axes that become the grid's i, j, k, such as ``ijk``.
         stretch: change the spacing so that a whole number of voxels covers the volume exactly.
     """
     u, _, vt = np.linalg.svd(geometry.directions)
     directions = u @ vt
-    if axes == "ras":
-        order = max(permutations(range(3)), key=lambda p: sum(abs(directions[axis, p[axis]]) for axis in range(3)))
-        frame = directions[:, order] * np.where(directions[range(3), order] < 0, -1.0, 1.0)
+    if "r" in axes:
+        nearest = max(permutations(range(3)), key=lambda p: sum(abs(directions[axis, p[axis]]) for axis in range(3)))
+        towards = ["ras".index(letter) for letter in axes]
+        order = tuple(nearest[n] for n in towards)
+        frame = directions[:, order] * np.where(directions[towards, order] < 0, -1.0, 1.0)
     else:
         order = tuple("ijk".index(letter) for letter in axes)
         frame = directions[:, order]

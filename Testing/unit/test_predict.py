@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from MedSegRegLib.errors import (
     Cancelled,
     ComponentCount,
     InvalidSetting,
-    ModelMismatch,
     NoContrast,
     NonFiniteVoxels,
     NoOverlap,
@@ -23,15 +23,17 @@ from MedSegRegLib.errors import (
     TooLarge,
     UnknownModel,
 )
-from MedSegRegLib.files.model_package import ChannelSpec, write_model
+from MedSegRegLib.files.model_spec import ChannelSpec, TilingSpec
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
-from MedSegRegLib.preprocess import CtWindow
+from MedSegRegLib.preprocess import CtWindow, ZScore
 from MedSegRegLib.progress import Progress
 from MedSegRegLib.report import Level
-from MedSegRegLib.segment import Model, load_model, segment
+from MedSegRegLib.segment import Model, SegmentationOptions, load_model, segment
 from MedSegRegLib.segment.postprocess import keep_largest_component, remove_islands
+from MedSegRegLib.segment.prepare import prepare
 from small_training import random_network, small_spec, write_random_model
+from streamed import model_of, random_image, streamed_scores
 
 OBLIQUE = Rotation.from_euler("xyz", (7, -12, 20), degrees=True).as_matrix()
 
@@ -98,7 +100,7 @@ def test_a_reoriented_volume_gets_the_same_labels_at_the_same_places(order, flip
 
 def test_the_network_sees_tiles_of_the_models_size(a_model, an_image):
     seen = []
-    a_model.network.register_forward_pre_hook(lambda network, inputs: seen.append(tuple(inputs[0].shape)))
+    a_model.sources[0].network.register_forward_pre_hook(lambda network, inputs: seen.append(tuple(inputs[0].shape)))
     spec = a_model.spec.model_copy(update={"tile_ijk": (8, 12, 16)})
     segment(an_image, replace(a_model, spec=spec))
     assert set(seen) == {(1, 1, 16, 12, 8)}
@@ -106,14 +108,17 @@ def test_the_network_sees_tiles_of_the_models_size(a_model, an_image):
 
 def test_the_largest_component_is_kept_if_asked(a_model, an_image):
     everything = segment(an_image, a_model).labels
-    largest = segment(an_image, a_model, largest_component=True).labels
+    largest = segment(an_image, a_model, SegmentationOptions(largest_component=True)).labels
     assert torch.equal(largest.tensor, keep_largest_component(everything).tensor)
     assert not torch.equal(largest.tensor, everything.tensor)
 
 
 def test_the_models_description_decides_on_the_largest_component(tmp_path, an_image):
     model = load_model(write_random_model(tmp_path / "largest", small_spec(2, keep_largest_component=True), seed=8))
-    by_model, everything = segment(an_image, model), segment(an_image, model, largest_component=False)
+    by_model, everything = (
+        segment(an_image, model),
+        segment(an_image, model, SegmentationOptions(largest_component=False)),
+    )
     assert torch.equal(by_model.labels.tensor, keep_largest_component(everything.labels).tensor)
     assert by_model.provenance["largest_component"] == "True"
     assert everything.provenance["largest_component"] == "False"
@@ -121,7 +126,7 @@ def test_the_models_description_decides_on_the_largest_component(tmp_path, an_im
 
 def test_islands_are_removed_if_asked(a_model, an_image):
     everything = segment(an_image, a_model).labels
-    without = segment(an_image, a_model, islands_mm3=30.0).labels
+    without = segment(an_image, a_model, SegmentationOptions(islands_mm3=30.0)).labels
     assert torch.equal(without.tensor, remove_islands(everything, 30.0).tensor)
     assert not torch.equal(without.tensor, everything.tensor)
 
@@ -193,7 +198,7 @@ def test_refuses_a_voxel_that_is_not_finite(bad, a_model, an_image):
 def test_a_voxel_that_is_not_finite_becomes_the_minimum_if_asked(a_model, an_image):
     tensor = an_image.tensor.clone()
     tensor[0, 9, 9, 9] = np.nan
-    found = segment(an_image.with_tensor(tensor), a_model, replace_nonfinite=True)
+    found = segment(an_image.with_tensor(tensor), a_model, SegmentationOptions(replace_nonfinite=True))
     tensor[0, 9, 9, 9] = an_image.tensor.min()
     assert torch.equal(found.labels.tensor, segment(an_image.with_tensor(tensor), a_model).labels.tensor)
     assert any("replaced by the minimum" in finding.message for finding in found.findings)
@@ -221,9 +226,13 @@ def test_the_provenance_is_complete(a_model, an_image):
         "torch",
         "python",
         "device",
+        "engine",
         "seconds",
         "made",
         "region",
+        "structures",
+        "mirror",
+        "skip_air",
         "largest_component",
         "islands_mm3",
         "replace_nonfinite",
@@ -231,6 +240,7 @@ def test_the_provenance_is_complete(a_model, an_image):
     assert provenance["model"] == "balls 1.0.0"
     assert provenance["weights_sha256"] == a_model.spec.sha256["weights.safetensors"]
     assert provenance["torch"] == torch.__version__
+    assert provenance["engine"] == a_model.engines[0].description
     assert all(isinstance(value, str) and value for value in provenance.values())
 
 
@@ -240,7 +250,7 @@ def test_the_same_image_gives_the_same_labels(a_model, an_image):
 
 def test_the_image_is_not_changed(a_model, an_image):
     before = an_image.tensor.clone()
-    segment(an_image, a_model, replace_nonfinite=True)
+    segment(an_image, a_model, SegmentationOptions(replace_nonfinite=True))
     assert torch.equal(an_image.tensor, before)
 
 
@@ -263,28 +273,104 @@ def test_a_model_is_loaded_by_its_folder(a_model_folder, an_image):
     assert segment(an_image, str(a_model_folder), device="cpu").provenance["model"] == "balls 1.0.0"
 
 
-def test_a_loaded_model_is_in_evaluation_with_the_written_weights(a_model_folder):
-    model = load_model(a_model_folder)
-    assert not model.network.training
-    for name, tensor in random_network(small_spec()).state_dict().items():
-        torch.testing.assert_close(model.network.state_dict()[name], tensor.half().float(), rtol=0, atol=0)
-
-
 def test_refuses_a_model_that_is_not_there(an_image, tmp_path):
     with pytest.raises(UnknownModel, match="no-such-model"):
         segment(an_image, "no-such-model", device="cpu")
 
 
-def test_refuses_an_unknown_device_before_the_model_is_looked_for(an_image):
+def test_refuses_an_unknown_device(an_image, a_model_folder):
     with pytest.raises(InvalidSetting, match="abacus"):
-        segment(an_image, "no-such-model", device="abacus")
+        segment(an_image, a_model_folder, device="abacus")
 
 
-def test_refuses_weights_of_another_network_before_it_is_built(tmp_path):
-    huge = {"features": (1024,) * 8, "blocks_per_stage": 8}
-    spec = small_spec(architecture=huge, tile_ijk=(256, 128, 128))
-    write_model(tmp_path / "huge", spec, random_network(small_spec()).state_dict(), "")
-    with pytest.raises(ModelMismatch) as caught:
-        load_model(tmp_path / "huge")
-    assert caught.value.found.count(";") == 4
-    assert "decoder.seg_layers.0.weight: (2, 4, 1, 1, 1) for (2, 1024, 1, 1, 1)" in caught.value.found
+@pytest.mark.parametrize("labels", [2, 12])
+def test_confidence_is_given_on_the_images_grid_if_asked_for(labels, an_image):
+    model = model_of(small_spec(labels))
+    found, plain = segment(an_image, model, SegmentationOptions(confidence=True)), segment(an_image, model)
+    assert plain.confidence is None
+    assert torch.equal(found.labels.tensor, plain.labels.tensor)
+    margin, entropy = found.confidence.margin, found.confidence.entropy
+    assert margin.shape == entropy.shape == an_image.geometry.shape_kji
+    assert margin.dtype == entropy.dtype == torch.uint8
+    both = torch.stack((margin.flatten(), entropy.flatten())).float()
+    assert torch.corrcoef(both)[0, 1] < -0.3  # sure voxels have a margin and no entropy
+    assert len(margin.unique()) > 20
+
+
+@pytest.mark.parametrize("axes", [("i",), ("j", "k")])
+def test_mirroring_averages_over_the_mirror_images_of_the_image(axes, a_model):
+    """Of an image of one tile, whose mirror image is segmented as the mirror image of the labels."""
+    spec = a_model.spec.model_copy(update={"tiling": TilingSpec(mirror=axes), "tile_ijk": (16, 16, 16)})
+    model, options = replace(a_model, spec=spec), SegmentationOptions(mirror=True)
+    image = random_image((16, 16, 16))
+    found = segment(image, model, options)
+    dims = [{"k": 0, "j": 1, "i": 2}[axis] for axis in axes]
+    mirrored = segment(image.with_tensor(image.tensor.flip([1 + dim for dim in dims])), model, options)
+    assert torch.equal(mirrored.labels.tensor.flip(dims), found.labels.tensor)
+    once = segment(image, model)
+    assert not torch.equal(once.labels.tensor, found.labels.tensor)
+    assert (found.provenance["mirror"], once.provenance["mirror"]) == ("True", "False")
+
+
+def test_mirroring_a_model_that_allows_none_changes_nothing(a_model, an_image):
+    found = segment(an_image, a_model, SegmentationOptions(mirror=True))
+    assert torch.equal(found.labels.tensor, segment(an_image, a_model).labels.tensor)
+    assert found.provenance["mirror"] == "False"
+
+
+@pytest.mark.parametrize("regions", [(3, 1, 2), (1, 2, 3)])
+def test_regions_are_painted_over_one_another(regions):
+    spec, image = small_spec(3, regions=regions), random_image((20, 24, 18))
+    model = model_of(spec)
+    scores = streamed_scores(model, ZScore().apply(image).tensor).numpy()
+    expected = np.zeros(scores.shape[1:], int)
+    for score, label in zip(scores, regions, strict=True):
+        expected[score > 0] = label
+    labels = segment(image, model).labels.numpy()
+    settled = np.abs(scores).min(0) > 1e-4
+    np.testing.assert_array_equal(labels[settled], expected[settled])
+    assert set(np.unique(expected)) == {0, 1, 2, 3}
+
+
+def test_a_models_own_grid_gives_labels_everywhere_on_the_images(an_image):
+    """Axes in another order, stretched, cubic, with thick slices, as a model of another tool has them."""
+    grid = {"axes": "kji", "fit": "field_of_view", "interpolation": "cubic", "normalise_first": True, "thick_slices": 3}
+    model = model_of(small_spec(2, grid=grid, spacing_mm=(4.0, 1.2, 1.1), tiling={"placement": "even"}))
+    found = segment(an_image, model).labels
+    assert found.geometry is an_image.geometry
+    for axis in range(3):
+        others = [n for n in range(3) if n != axis]
+        assert found.tensor.any(dim=others[1]).any(dim=others[0]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(("labels", "dtype"), [(255, torch.uint8), (300, torch.int32)])
+def test_many_labels_are_not_wrapped_around(labels, dtype):
+    spec = small_spec(labels)
+    network = random_network(spec)
+    with torch.no_grad():
+        network.head.bias[labels] = 100.0
+    found = segment(random_image((16, 16, 16)), model_of(spec, network)).labels
+    assert found.tensor.dtype == dtype
+    assert (found.tensor == labels).all()
+
+
+@pytest.mark.parametrize("size", [(18, 20, 20), (60, 20, 6), (18, 60, 6)])
+def test_scores_of_thick_slices_are_read_by_the_nearest_slice_and_linearly_within(size):
+    """Whichever axis the tiles are streamed along."""
+    grid = {"axes": "kji", "fit": "field_of_view", "interpolation": "cubic", "thick_slices": 3}
+    model = model_of(small_spec(2, grid=grid, spacing_mm=(2.0, 1.2, 1.1), intensity=()))
+    geometry = Geometry.from_spacing(size, (1.0, 1.0, 5.0), (3, 4, 5), OBLIQUE)
+    image = Image.from_array(np.random.default_rng(0).normal(0, 1, geometry.shape_kji), geometry)
+    prepared = prepare(image, model.spec)
+    places = prepared.geometry.map_points(voxels_ras(geometry)).T
+    places[0] = np.floor(places[0] + 0.5 + 1e-6)  # the image's k is the grid's i
+    scores = np.stack(
+        [
+            ndimage.map_coordinates(channel, places[::-1], order=1, mode="nearest").reshape(geometry.shape_kji)
+            for channel in streamed_scores(model, prepared.tensor).numpy()
+        ]
+    )
+    second, first = np.sort(scores, axis=0)[-2:]
+    settled = first - second > 1e-3
+    np.testing.assert_array_equal(segment(image, model).labels.numpy()[settled], scores.argmax(0)[settled])
+    assert settled.mean() > 0.9

@@ -13,12 +13,13 @@ from ..image import Labels
 from .atomic import LABEL_EXTENSIONS, extension_of, require_writable
 from .images import write_itk_image
 from .itk import geometry_from_itk, itk_from_labels
+from .pictures import is_picture, read_label_picture
 from .slicer_segments import Segment, generic_structure, segments_from_metadata, segments_to_metadata
 from .volume_file import VolumeFile, read_volume_file, stem
 
 
 def read_labels(path: str | Path) -> Labels:
-    """A label map from a Slicer segmentation (``.seg.nrrd``) or a plain NIfTI, NRRD or MetaImage file.
+    """A label map from a Slicer segmentation (``.seg.nrrd``), a plain NIfTI, NRRD or MetaImage file, or a picture.
 
     Returns:
         Labels with names, colours and codes of the segments; structures named ``label 1``... for plain files.
@@ -29,6 +30,8 @@ def read_labels(path: str | Path) -> Labels:
         FileError and the kinds of InputError as for images.
     """
     path = Path(path)
+    if is_picture(path):
+        return _with_generic_names(read_label_picture(path))
     volume = read_volume_file(path)
     geometry = geometry_from_itk(volume.itk)
     segments = segments_from_metadata(

@@ -26,7 +26,8 @@ from .model_spec import ModelSpec
 
 RESERVED = r"(?:con|prn|aux|nul|com\d|lpt\d)"  # Windows keeps these names for itself
 FOLDER = rf"(?!{RESERVED}[./])[a-z0-9](?:[a-z0-9.-]{{0,62}}[a-z0-9-])?/"
-FILE = r"(?:model\.json|README\.md|weights(?:-\d{1,2})?\.safetensors|network\.onnx|int8(?:-\d{1,2})?\.(?:xml|bin))"
+WEIGHTS = r"weights(?:-\d{1,2})?\.safetensors|delta\.safetensors|network\.onnx"
+FILE = rf"(?:model\.json|README\.md|{WEIGHTS}|int8(?:-\d{{1,2}})?\.(?:xml|bin))"
 ENTRY = re.compile(rf"{FOLDER}(?:model\.json\.sig|(?:previous/)?{FILE})", re.ASCII)
 EMPTY_FOLDER = re.compile(rf"{FOLDER}(?:previous/)?", re.ASCII)
 MAX_DIRECTORY_BYTES = 1 << 22  # refused before the list of entries is parsed

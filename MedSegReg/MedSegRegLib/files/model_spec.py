@@ -17,13 +17,10 @@ Intensity = Annotated[float, Field(ge=-1e9, le=1e9)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-WeightsFile = Annotated[str, Field(pattern=r"^(weights(-[0-9]{1,2})?\.safetensors|network\.onnx)$")]
-PackageFile = Annotated[
-    str,
-    Field(
-        pattern=r"^(weights(-[0-9]{1,2})?\.safetensors|network\.onnx|int8(-[0-9]{1,2})?\.(xml|bin)|README\.md|previous/model\.json)$"
-    ),
-]
+WEIGHTS_FILE = r"weights(-[0-9]{1,2})?\.safetensors|delta\.safetensors|network\.onnx"
+OTHER_FILE = r"int8(-[0-9]{1,2})?\.(xml|bin)|README\.md|previous/model\.json"
+WeightsFile = Annotated[str, Field(pattern=rf"^({WEIGHTS_FILE})$")]
+PackageFile = Annotated[str, Field(pattern=rf"^({WEIGHTS_FILE}|{OTHER_FILE})$")]
 
 
 class CodeSpec(Strict):
@@ -104,8 +101,8 @@ class GridSpec(Strict):
     other tools were trained with.
 
     Attributes:
-        axes: ``ras`` turns the grid's i, j, k to right, anterior, superior; else the image's own axes that become the
-            grid's i, j, k.
+        axes: ``ras`` turns the grid's i, j, k to right, anterior, superior, ``sar`` the other way round, and so on;
+            else the image's own axes that become the grid's i, j, k.
         fit: ``spacing`` keeps the spacing exact; ``field_of_view`` stretches it so that a whole number of voxels covers
             the image exactly.
         interpolation: of intensities.
@@ -114,7 +111,7 @@ class GridSpec(Strict):
         thick_slices: from this ratio of largest to smallest spacing on, the thick axis is read by the nearest slice.
     """
 
-    axes: Literal["ras", "ijk", "ikj", "jik", "jki", "kij", "kji"] = "ras"
+    axes: Literal["ras", "rsa", "ars", "asr", "sra", "sar", "ijk", "ikj", "jik", "jki", "kij", "kji"] = "ras"
     fit: Literal["spacing", "field_of_view"] = "spacing"
     interpolation: Literal["linear", "cubic"] = "linear"
     normalise_first: bool = False
@@ -137,6 +134,18 @@ class TilingSpec(Strict):
     mirror: tuple[Literal["i", "j", "k"], ...] = ()
 
 
+class ParentSpec(Strict):
+    """The model that an adapted one was made from, which must be there to load it.
+
+    Attributes:
+        name: of the parent.
+        sha256: of the parent's weights file to which the differences in ``delta.safetensors`` are added.
+    """
+
+    name: ModelName
+    sha256: Sha256
+
+
 class ModelSpec(Strict):
     """The content of ``model.json``.
 
@@ -151,6 +160,7 @@ class ModelSpec(Strict):
         previous_stage: the package in the folder ``previous`` runs first, and its labels, one channel each, follow the
             image's channels (a cascade).
         weights: more than one file is an ensemble: the mean of their scores decides.
+        parent: the weights are ``delta.safetensors``, differences from those of this model.
         sha256: of every file of the package.
     """
 
@@ -177,6 +187,7 @@ class ModelSpec(Strict):
     training: dict[str, str | int | float]
     scores: dict[str, dict[str, float]] = Field(default_factory=dict)
     weights: tuple[WeightsFile, ...] = Field(("weights.safetensors",), min_length=1, max_length=20)
+    parent: ParentSpec | None = None
     sha256: dict[PackageFile, Sha256] = Field(default_factory=dict)
 
     @field_validator("labels")
@@ -207,6 +218,10 @@ class ModelSpec(Strict):
             raise ValueError("a weights file is named twice")
         if (self.weights == ("network.onnx",)) != (self.architecture.name == "onnx"):
             raise ValueError("weights are network.onnx for the architecture 'onnx', and for no other")
+        if (self.weights == ("delta.safetensors",)) != (self.parent is not None) or (
+            len(self.weights) > 1 and "delta.safetensors" in self.weights
+        ):
+            raise ValueError("weights are delta.safetensors, alone, for a model with a parent, and for no other")
         return self
 
     @property

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import ComponentCount, TooLarge, UnsupportedFile
-from ..image import Image
+from ..errors import ComponentCount, InputError, TooLarge, UnsupportedFile
+from ..image import Image, Labels
 from ..report import Finding
 from .headers.header import damaged
 from .itk import geometry_from_itk, itk_path, read_with_itk
@@ -24,6 +24,7 @@ ENDS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
 END_WITHIN_BYTES = 4096  # some cameras write a few bytes after the end
 LARGEST_PIXELS = 1 << 28
 COLOURS = ("red", "green", "blue")
+WHITE = 255
 
 
 def is_picture(path: Path) -> bool:
@@ -64,6 +65,23 @@ def read_picture(path: Path) -> Image:
         COLOURS if colours == 3 else (),
         (note,),
     )
+
+
+def read_label_picture(path: Path) -> Labels:
+    """A grey PNG or TIFF file, or one in colour that is grey, as labels; black and white are 0 and 1.
+
+    Raises:
+        InputError: a colour, or a JPEG file, whose compression changes values.
+        FileError, TooLarge: of :func:`read_picture`.
+    """
+    image = read_picture(path)
+    values = image.numpy()
+    if PICTURE_FORMATS[path.suffix.lower()] == "JPEGImageIO" or (values != values[:1]).any():
+        raise InputError(
+            f"'{path.name}' is a JPEG or colour picture", "a grey PNG or TIFF file as label map", "save it as grey PNG"
+        )
+    array = np.where(values[0] == WHITE, 1, 0) if np.isin(values[0], (0, WHITE)).all() else values[0]
+    return Labels.from_array(array, image.geometry, name=path.stem)
 
 
 def _require_whole(path: Path) -> None:

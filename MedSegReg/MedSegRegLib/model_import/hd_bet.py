@@ -25,7 +25,7 @@ from .source_files import SourceFiles
 FOLD = re.compile(r"^(?:.*/)?[0-4]\.model$")
 SIGNS = ("init_conv.weight", "context5.conv2.weight", "loc3.conv2.weight", "seg_layer.weight")
 SUPERFLUOUS = re.compile(r"\.running_(mean|var)$|^loc[23]_seg\.")  # statistics it does not use; deep supervision
-TILE = (128, 160, 128)
+TILE = (144, 160, 144)  # 216 x 240 x 216 mm: one tile holds a head
 SPACING_MM = 1.5
 
 

@@ -34,8 +34,10 @@ RESULT = re.compile(r"^(?P<trainer>.+?)__.+?__(?P<configuration>.+)$")
 FOLD = re.compile(r"^fold_(?P<fold>[0-4]|all)/checkpoint_(?P<kind>final|best)\.pth$")
 PREFERRED = ("3d_fullres", "3d_cascade_fullres", "3d_lowres", "2d")
 COPIES = re.compile(r"^decoder\.encoder\.|\.all_modules\.")  # second names of the same tensors
-TRAINER = re.compile(
-    r"^nnUNetTrainer(?:_?\d+epochs?|_?NoMirroring|_?onlyMirror01|_?DA5|_?noDummy2DDA|_?CELoss|\w*Loss)*$"
+TRAINER = "nnUNetTrainer"
+TRAINER_VARIANTS = re.compile(  # of nnU-Net itself, that do not change the network
+    r"\d+epochs?|NoMirroring|onlyMirror01|DA5|DAOrd0|NoDA|noDummy2DDA|\w{0,12}?Loss|CosAnneal|warmup|Adam|Adan|_"
+    r"|NoDeepSupervision|probabilisticOversampling"
 )
 AXES = "ijk"
 
@@ -107,43 +109,56 @@ def _read_one(source: SourceFiles, result: Result, wishes: Wishes, progress: Pro
     dataset = described(Dataset, source.json(f"{result.folder}dataset.json"), "dataset.json")
     files, findings = _fold_files(source, result, wishes)
     read = [read_weights_of(source.file(name), progress) for name in files.values()]
-    facts = [one[1] for one in read]
-    configuration_name = _agreed(result, facts, wishes)
-    resolved = plans.resolved(configuration_name)
+    facts = {"trainer_name": result.trainer, **read[0][1]}
+    facts["configuration"] = _agreed(result, [one for _, one in read], wishes)
+    resolved = plans.resolved(facts["configuration"])
     configuration = described(Configuration, resolved, "plans.json")
+    content, notes = _content(plans, configuration, dataset, facts)
+    count = len(files)
+    spec = checked_spec(
+        {
+            **content,
+            "name": wishes.name or slug(f"{plans.dataset_name or source.title}-{facts['configuration']}"),
+            "title": plans.dataset_name or source.title,
+            "architecture": architecture_of(resolved),
+            "licence": wishes.licence or str(dataset.licence or "not stated")[:200],
+            "weights": tuple(f"weights-{n}.safetensors" for n in range(count)) if count > 1 else None,
+            "training": {
+                "source": "nnU-Net v2",
+                "trainer": str(facts["trainer_name"])[:100],
+                "configuration": facts["configuration"],
+                "folds": ", ".join(files),
+            },
+        }
+    )
+    inputs = len(spec.channels) + (len(spec.labels) if spec.previous_stage else 0)
+    weights = [fitting_weights(spec, inputs, tensors, COPIES) for tensors, _ in read]
+    previous = _previous(source, result, configuration.previous_stage, wishes, progress)
+    return Imported(spec, weights, [*findings, *notes], previous)
+
+
+def _content(
+    plans: Plans, configuration: Configuration, dataset: Dataset, facts: dict[str, Any]
+) -> tuple[dict[str, Any], list[Finding]]:
+    """What plans and dataset say of images, labels and tiles."""
     labels, regions = labels_of(dataset)
-    grid, notes = grid_of(plans, configuration)
-    findings += notes + _about_trainer(str(facts[0].get("trainer_name", result.trainer)))
+    grid, findings = grid_of(plans, configuration)
+    findings += _about_trainer(str(facts["trainer_name"]))
     channels, intensity = _channels(plans, configuration, dataset, findings)
     tile = configuration.patch_size[::-1]
     content = {
-        "name": wishes.name or slug(f"{plans.dataset_name or source.title}-{configuration_name}"),
-        "title": plans.dataset_name or source.title,
         "description": str(dataset.description or dataset.title or f"nnU-Net model of {plans.dataset_name}")[:500],
-        "architecture": architecture_of(resolved),
         "channels": channels,
         "intensity": intensity,
         "labels": labels,
         "regions": regions,
         "spacing_mm": spacing_of(plans, configuration),
         "grid": grid,
-        "tile_ijk": (*tile, 1) if len(tile) == 2 else tile,
-        "tiling": TilingSpec(placement="even", padding="zero", mirror=_mirror(facts[0], len(tile))),
+        "tile_ijk": (*tile, 1)[:3],
+        "tiling": TilingSpec(placement="even", padding="zero", mirror=_mirror(facts, len(tile))),
         "previous_stage": configuration.previous_stage is not None,
-        "licence": wishes.licence or str(dataset.licence or "not stated")[:200],
-        "weights": tuple(f"weights-{n}.safetensors" for n in range(len(files))) if len(files) > 1 else None,
-        "training": {
-            "source": "nnU-Net v2",
-            "trainer": str(facts[0].get("trainer_name", result.trainer)),
-            "configuration": configuration_name,
-            "folds": ", ".join(files),
-        },
     }
-    spec = checked_spec(content)
-    inputs = len(channels) + (len(labels) if spec.previous_stage else 0)
-    weights = [fitting_weights(spec, inputs, tensors, COPIES) for tensors, _ in read]
-    previous = _previous(source, result, configuration.previous_stage, wishes, progress)
-    return Imported(spec, weights, findings, previous)
+    return content, findings
 
 
 def _fold_files(source: SourceFiles, result: Result, wishes: Wishes) -> tuple[dict[str, str], list[Finding]]:
@@ -218,7 +233,7 @@ def _mirror(facts: dict[str, Any], dimensions: int) -> tuple[str, ...]:
 
 
 def _about_trainer(trainer: str) -> list[Finding]:
-    if TRAINER.match(trainer):
+    if trainer.startswith(TRAINER) and not TRAINER_VARIANTS.sub("", trainer.removeprefix(TRAINER)):
         return []
     return [
         Finding.warn(

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -87,7 +88,14 @@ class SourceFiles:
                 try:
                     with archive.open(name) as packed, copy.open("wb") as unpacked:
                         shutil.copyfileobj(packed, unpacked)  # stops at the size that was just checked
-                except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+                except (
+                    zipfile.BadZipFile,
+                    zlib.error,
+                    EOFError,
+                    NotImplementedError,
+                    RuntimeError,
+                    ValueError,
+                ) as error:
                     raise DamagedModel(f"'{name}' in '{self.place.name}' is damaged ({error})", "", AGAIN) from None
         return copy
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ModelMismatch
+from ..files.model_delta import add_delta, read_parent_weights
 from ..files.model_package import read_package, read_weights, require_weights_fit
 from ..files.model_signature import signature_state
 from ..files.model_spec import ModelSpec
@@ -32,6 +33,7 @@ class Model:
         previous: the first stage of a cascade.
         seconds_per_tile: of the whole ensemble, if it was measured.
         findings: how the engine was chosen.
+        weights_sha256: of the weights of each member.
     """
 
     spec: ModelSpec
@@ -40,6 +42,7 @@ class Model:
     previous: Model | None = None
     seconds_per_tile: float | None = None
     findings: tuple[Finding, ...] = ()
+    weights_sha256: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -48,11 +51,10 @@ class Model:
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        """What makes scores of the members' joined features; empty where scores are blended."""
-        if not any(engine.head for engine in self.engines):
-            return ()
-        scores = Head(torch.eye(self.spec.classes), torch.zeros(self.spec.classes))
-        return tuple(engine.head or scores for engine in self.engines)
+        """What makes scores of the members' joined features; empty where these are not fewer than scores."""
+        heads = tuple(engine.head for engine in self.engines if engine.head)
+        fewer = sum(head.weight.shape[1] for head in heads) < self.spec.classes
+        return heads if fewer and len(heads) == len(self.engines) else ()
 
     @property
     def blended_features(self) -> int:
@@ -89,7 +91,8 @@ def load_model(
         progress: told before each engine is measured; may cancel.
 
     Raises:
-        UnknownModel, DamagedModel, ModelMismatch, MissingPackage, DeviceUnavailable: before anything is run.
+        UnknownModel, DamagedModel, ModelMismatch, MissingPackage, DeviceUnavailable: before anything is run; so is an
+            adapted model whose parent is missing or has other weights.
     """
     folder = model_folder(name)
     noticed: tuple[Finding, ...] = ()
@@ -101,15 +104,19 @@ def load_model(
     if spec.previous_stage:
         previous = load_model(folder / PREVIOUS, device, engine, progress)
         channels += len(previous.spec.labels)
-    sources = tuple(_source(spec, files, number, channels) for number in range(len(spec.weights)))
+    parent = read_parent_weights(spec.parent, folder) if spec.parent else {}
+    sources = tuple(_source(spec, files, number, channels, parent) for number in range(len(spec.weights)))
     signed = signature_state(folder).finding
+    hashes = tuple(spec.sha256[name] for name in spec.weights)
     if engine is None and spec.architecture.name != "onnx":
         engines = tuple(make_engine("torch", source, device) for source in sources)
-        return Model(spec, sources, engines, previous, findings=(*noticed, signed))
+        return Model(spec, sources, engines, previous, None, (*noticed, signed), hashes)
     choice = choose_engine(sources[0], device, engine or "auto", progress)
     others = tuple(make_engine(choice.engine.name, source, device) for source in sources[1:])
     seconds = choice.seconds_per_tile * len(sources)
-    return Model(spec, sources, (choice.engine, *others), previous, seconds, (*noticed, signed, *choice.findings))
+    return Model(
+        spec, sources, (choice.engine, *others), previous, seconds, (*noticed, signed, *choice.findings), hashes
+    )
 
 
 def join_models(models: Sequence[Model]) -> Model:
@@ -145,17 +152,22 @@ def join_models(models: Sequence[Model]) -> Model:
         engines=tuple(engine for model in models for engine in model.engines),
         seconds_per_tile=None if None in seconds else sum(s for s in seconds if s),
         findings=tuple(finding for model in models for finding in model.findings),
+        weights_sha256=tuple(digest for model in models for digest in model.weights_sha256),
     )
 
 
-def _source(spec: ModelSpec, files: dict[str, bytes], number: int, channels: int) -> Source:
-    """The network of one member, with its weights, on the CPU."""
+def _source(
+    spec: ModelSpec, files: dict[str, bytes], number: int, channels: int, parent: dict[str, torch.Tensor]
+) -> Source:
+    """The network of one member, with its weights (added to the parent's, if there is one), on the CPU."""
     content = files[spec.weights[number]]
     suffix = "" if len(spec.weights) == 1 else f"-{number}"
     graph, constants = files.get(f"int8{suffix}.xml"), files.get(f"int8{suffix}.bin")
     network: torch.nn.Module | bytes = content
     if spec.architecture.name != "onnx":
         weights = read_weights(content, spec.name)
+        if spec.parent:
+            weights = add_delta(parent, weights, spec.name)
         with torch.device("meta"):  # nothing is allocated for an architecture that the weights do not fit
             network = build_network(spec.architecture, channels, spec.classes)
         require_weights_fit(network, weights, spec.name)

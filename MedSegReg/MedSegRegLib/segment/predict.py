@@ -21,6 +21,7 @@ from ..image import Image, Labels
 from ..preprocess import ClipStandardize, CtWindow
 from ..progress import SILENT, Progress
 from ..report import Finding
+from ..resample import resample_image
 from .channels import join_channels
 from .decide import Decision
 from .ladder import Rung, rungs_of, step_down
@@ -103,7 +104,7 @@ def segment(
     plan = make_plan(model, image.geometry, window, options.mirror)
     image, findings = check_image(image, need_of(spec, plan.host_bytes), options.replace_nonfinite)
     with torch.no_grad():
-        restored, steps = step_down(
+        (restored, ran_on), steps = step_down(
             rungs_of(spec, model.device, plan.batch),
             lambda rung: _run(model, image, image.geometry, options, region, rung, progress.part(0.0, 0.95)),
         )
@@ -114,7 +115,7 @@ def segment(
     return Segmentation(
         labels,
         (*findings, *model.findings, *steps),
-        _provenance(model, started) | _settings(spec, options, region),
+        _provenance(ran_on, started) | _settings(spec, options, region),
         None if restored.confidence is None else Confidence(*restored.confidence),
     )
 
@@ -127,8 +128,8 @@ def _run(
     region: np.ndarray | None,
     rung: Rung,
     progress: Progress,
-) -> Restorer:
-    """Labels on ``geometry``, in one of the ways of the ladder."""
+) -> tuple[Restorer, Model]:
+    """Labels on ``geometry``, in one of the ways of the ladder, and the model on the device that gave them."""
     spec = model.spec.model_copy(update={"tile_ijk": rung.tile_ijk})
     model = model.on(rung.device)
     prepared = prepare(image.with_tensor(image.tensor.to(rung.blend_on)), spec, region)
@@ -158,15 +159,26 @@ def _run(
     )
     for group in planes:
         restorer.add(group)
-    return restorer
+    return restorer, model
 
 
 def _add_previous_stage(previous: Model, image: Image, prepared: Image, rung: Rung, progress: Progress) -> Image:
-    """The labels of a cascade's first stage as further channels, one a label, on the grid of the second stage."""
+    """The labels of a cascade's first stage as further channels, one a label, on the grid of the second stage.
+
+    They are found on the image's own grid, and the label with the largest share of a voxel's neighbourhood is taken, as
+    in nnU-Net.
+    """
     stage = replace(rung, tile_ijk=previous.spec.tile_ijk)
-    labels = _run(previous, image, prepared.geometry, DEFAULTS, None, stage, progress).labels
-    channels = [(labels == label.value).to(prepared.tensor) for label in previous.spec.labels]
-    return prepared.with_tensor(torch.cat((prepared.tensor, torch.stack(channels))))
+    found = _run(previous, image, image.geometry, DEFAULTS, None, stage, progress)[0].labels.to(rung.blend_on)
+    grid = prepared.geometry
+    largest = torch.full(grid.shape_kji, -1.0, device=rung.blend_on)
+    labels = torch.zeros(grid.shape_kji, dtype=torch.int32, device=rung.blend_on)
+    for value in range(len(previous.spec.labels) + 1):
+        share = resample_image(Image((found == value).float()[None], image.geometry), grid).tensor[0]
+        labels[share > largest] = value
+        largest = torch.maximum(largest, share)
+    channels = torch.stack([(labels == label.value).to(prepared.tensor) for label in previous.spec.labels])
+    return prepared.with_tensor(torch.cat((prepared.tensor, channels)))
 
 
 def need_of(spec: ModelSpec, host_bytes: int | None = None) -> Need:
@@ -233,7 +245,7 @@ def _settings(spec: ModelSpec, options: SegmentationOptions, region: np.ndarray 
 def _provenance(model: Model, started: float) -> dict[str, str]:
     return {
         "model": f"{model.spec.name} {model.spec.version}",
-        "weights_sha256": " ".join(model.spec.sha256[name] for name in model.spec.weights),
+        "weights_sha256": " ".join(model.weights_sha256),
         "medsegreg": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),

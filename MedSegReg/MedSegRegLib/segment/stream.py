@@ -48,7 +48,7 @@ class Streaming:
     Attributes:
         order: the axis of the network (0, 1, 2 of k, j, i) that each axis of the image is; planes are streamed along
             the image's first axis.
-        features: channels that are blended.
+        features: channels that are blended; scores where they are as many as the classes.
         batch: tiles at once.
         mirror: axes of the network over whose mirror images the features are averaged.
         blend_on: device that holds the ring; None: where the engines are.
@@ -72,7 +72,7 @@ def stream_planes(
     """Finished planes of the blended features, in their order.
 
     Args:
-        engines: members of an ensemble; scores are averaged, but joined with features where a member has a head.
+        engines: members of an ensemble; their features are joined, or their scores averaged (``streaming.features``).
         image: [C, *tiling.padded].
         tiling: of the image, with axes in the image's order.
         streaming: how.
@@ -120,20 +120,26 @@ def _features(engines: Sequence[Engine], tiles: torch.Tensor, streaming: Streami
     found: torch.Tensor | None = None
     for flip in flips:
         axes = [2 + axis for axis in flip]
-        one = _run(engines, tiles.flip(axes) if axes else tiles)
+        one = _run(engines, tiles.flip(axes) if axes else tiles, streaming.features)
         one = one.flip(axes) if axes else one
         found = one if found is None else found + one
     assert found is not None
     return (found / len(flips) if len(flips) > 1 else found).permute(0, 1, *back)
 
 
-def _run(engines: Sequence[Engine], tiles: torch.Tensor) -> torch.Tensor:
-    results = [engine.run(tiles) for engine in engines]
-    if len(results) == 1:
-        return results[0]
-    if any(engine.head for engine in engines):
-        return torch.cat(results, dim=1)
-    return torch.stack(results).mean(0)
+def _run(engines: Sequence[Engine], tiles: torch.Tensor, features: int) -> torch.Tensor:
+    """Joined features of all engines, or the mean of their scores where that many channels are asked for."""
+    joined, total = [], None
+    for engine in engines:
+        result = engine.run(tiles)
+        if engine.head and features < engine.head.weight.shape[0]:
+            joined.append(result)
+        else:
+            scores = engine.head.scores(result) if engine.head else result
+            total = scores if total is None else total + scores
+    if total is None:
+        return torch.cat(joined, dim=1) if len(joined) > 1 else joined[0]
+    return total / len(engines) if len(engines) > 1 else total
 
 
 def _cut(image: torch.Tensor, start: tuple[int, int, int], size: tuple[int, int, int]) -> torch.Tensor:
@@ -146,7 +152,7 @@ class _Ring:
 
     def __init__(self, features: int, tiling: Tiling, device: torch.device) -> None:
         self._tiling = tiling
-        self._weight = gaussian_weight(tiling.tile).to(device)
+        self._weight = gaussian_weight(tiling.tile, tiling.even).to(device)
         self._total = torch.zeros((features, tiling.tile[0], *tiling.padded[1:]), device=device)
         self._weights = torch.zeros_like(self._total[0])
 
@@ -210,7 +216,7 @@ class _Blender:
 
 
 def _require_finite(scores: torch.Tensor) -> None:
-    if not torch.isfinite(scores).all():
+    if not torch.isfinite(torch.stack(scores.aminmax())).all():  # reads once and writes nothing; NaN passes on
         raise NonFiniteOutput(
             "The network gave NaN or infinite scores",
             "finite scores",

@@ -12,6 +12,7 @@ from torch.nn import functional
 from ..files.model_spec import ModelSpec
 
 SMALLEST_WEIGHT = 1e-3
+SMALLEST_EVEN_WEIGHT = 6e-9  # what half precision leaves of nnU-Net's corners
 T = TypeVar("T")
 
 
@@ -24,12 +25,14 @@ class Tiling:
         tile: voxels of a tile.
         before: voxels of padding before the image.
         starts: first voxels of the tiles along each axis, in the padded image.
+        even: spread and weighted as nnU-Net does, else as MONAI does.
     """
 
     size: tuple[int, int, int]
     tile: tuple[int, int, int]
     before: tuple[int, int, int]
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    even: bool = False
 
     @property
     def count(self) -> int:
@@ -49,7 +52,7 @@ class Tiling:
         def pick(values: tuple[T, T, T]) -> tuple[T, T, T]:
             return values[a], values[b], values[c]
 
-        return Tiling(pick(self.size), pick(self.tile), pick(self.before), pick(self.starts))
+        return Tiling(pick(self.size), pick(self.tile), pick(self.before), pick(self.starts), self.even)
 
 
 def lay_tiles(spec: ModelSpec, size_kji: tuple[int, int, int]) -> Tiling:
@@ -59,7 +62,7 @@ def lay_tiles(spec: ModelSpec, size_kji: tuple[int, int, int]) -> Tiling:
     place = spread_evenly if spec.tiling.placement == "even" else tile_starts
     k, j, i = (tuple(place(n, t, spec.tile_overlap)) for n, t in zip(padded, tile, strict=True))
     before = tuple((p - n) // 2 for p, n in zip(padded, size_kji, strict=True))
-    return Tiling(size_kji, tile, before, (k, j, i))  # type: ignore[arg-type]
+    return Tiling(size_kji, tile, before, (k, j, i), spec.tiling.placement == "even")  # type: ignore[arg-type]
 
 
 def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
@@ -87,15 +90,19 @@ def spread_evenly(size: int, tile: int, overlap: float) -> list[int]:
     return [round(step * n) for n in range(intervals + 1)]
 
 
-def gaussian_weight(tile_kji: tuple[int, int, int]) -> torch.Tensor:
-    """Weight of each voxel of a tile: a Gaussian of an eighth of the tile, 1 in the centre, at least 1e-3."""
+def gaussian_weight(tile_kji: tuple[int, int, int], even: bool = False) -> torch.Tensor:
+    """Weight of each voxel of a tile: a Gaussian of an eighth of the tile, 1 in the centre.
+
+    As in MONAI it is symmetric and at least 1e-3; ``even``: as in nnU-Net its centre is voxel size // 2, and the
+    corners weigh next to nothing.
+    """
     weight = torch.ones(())
     for axis, size in enumerate(tile_kji):
-        distance = (torch.arange(size) - (size - 1) / 2) / (size / 8)
+        distance = (torch.arange(size) - (size // 2 if even else (size - 1) / 2)) / (size / 8)
         shape = [1, 1, 1]
         shape[axis] = size
         weight = weight * torch.exp(-0.5 * distance**2).reshape(shape)
-    return weight.clamp(min=SMALLEST_WEIGHT)
+    return weight.clamp(min=SMALLEST_EVEN_WEIGHT if even else SMALLEST_WEIGHT)
 
 
 def pad_to_tiles(image: torch.Tensor, tiling: Tiling, padding: str) -> torch.Tensor:

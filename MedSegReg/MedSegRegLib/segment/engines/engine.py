@@ -26,6 +26,11 @@ class Head:
     weight: torch.Tensor
     bias: torch.Tensor
 
+    def scores(self, features: torch.Tensor) -> torch.Tensor:
+        """[N, F, K, J, I] -> [N, classes, K, J, I]."""
+        weight, bias = self.weight.to(features), self.bias.to(features)
+        return torch.einsum("cf,nfkji->nckji", weight, features) + bias[:, None, None, None]
+
     @classmethod
     def of(cls, network: Network) -> Head | None:
         """The head of a network where its features are fewer than its classes, so that it pays to blend features."""
