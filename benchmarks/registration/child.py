@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from environment import python_of
 from pairs import Pair
 
+sys.path.append(str(Path(__file__).parents[1]))
+from isolated import Limits, python_of, run_isolated
+
 HERE = Path(__file__).parent
-LIBRARY = HERE.parents[1] / "MedSegReg"
 OURS = "medsegreg"
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)  # fmt: skip
 FIELDS = ("field.mha", "inverse.mha")
 
 
@@ -90,8 +84,9 @@ def run_once(pair: Pair, name: str, run: Path, conditions: Conditions) -> None:
         [str(python), str(HERE / "methods" / f"run_{method.script}.py"), str(run / "task.json")],
         [sys.executable, str(HERE / "score.py"), str(pair.folder), str(run)],
     )
+    limits = Limits(conditions.threads, conditions.device != "cpu", conditions.timeout_s)
     for command in steps:
-        reason = _call(command, run / "log.txt", conditions)
+        reason = run_isolated(command, run / "log.txt", limits)
         if reason:
             (run / "failure.txt").write_text(reason)
             break
@@ -111,32 +106,6 @@ def _write_task(pair: Pair, method: Method, run: Path, conditions: Conditions) -
         "device": conditions.device,
     }
     (run / "task.json").write_text(json.dumps(task, indent=1))
-
-
-def _call(command: list[str], log: Path, conditions: Conditions) -> str:
-    """Run to the end; why it failed, or nothing. All that it started goes with it when its time is over."""
-    environment = {
-        **os.environ,
-        **dict.fromkeys(THREAD_VARIABLES, str(conditions.threads)),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONPATH": str(LIBRARY),
-    }
-    if conditions.device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    with log.open("a") as output:
-        child = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-        try:
-            status = child.wait(conditions.timeout_s)
-        except subprocess.TimeoutExpired:
-            return f"stopped after {conditions.timeout_s:g} s"
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-    if status == 0:
-        return ""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"status {status}: {lines[-1].strip()[:200] if lines else 'no message'}"
 
 
 def _tidy(run: Path, keep_fields: bool) -> None:

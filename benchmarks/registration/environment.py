@@ -7,44 +7,26 @@ of much that it hardly needs, so it comes without its dependencies and gets what
 from __future__ import annotations
 
 import shutil
-import subprocess
-import venv
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-TORCH = "torch==2.13.0"
+sys.path.append(str(Path(__file__).parents[1]))
+from isolated import create_environment
+
 PEERS = ("antspyx==0.6.3", "picsl-greedy==1.4.0.3", "convexadam==0.2.0", "SimpleITK==2.5.7")
 FIREANTS = "fireants==1.5.0"
 FIREANTS_NEEDS = ("numpy", "scipy", "SimpleITK==2.5.7", "scikit-image", "nibabel", "matplotlib", "pandas", "tqdm")
+ENVIRONMENTS = {"peers": (PEERS,), "fireants": (("--no-deps", FIREANTS), FIREANTS_NEEDS)}
 
 
 def main(work: Annotated[Path, typer.Option(help="Folder of the benchmark.")]) -> None:
     """Create what is missing, and say how to get elastix, which is no Python package."""
-    _create(work, "peers", [PEERS])
-    _create(work, "fireants", [("--no-deps", FIREANTS), FIREANTS_NEEDS])
+    for name, steps in ENVIRONMENTS.items():
+        typer.echo(f"{name}: {'created' if create_environment(work, name, steps) else 'was ready'}")
     typer.echo(f"elastix: {shutil.which('elastix') or 'missing; on Debian and Ubuntu: apt-get install elastix'}")
-
-
-def python_of(work: Path, name: str) -> Path:
-    """The interpreter of an environment."""
-    return work / "environments" / name / "bin" / "python"
-
-
-def _create(work: Path, name: str, steps: list[tuple[str, ...]]) -> None:
-    folder = work / "environments" / name
-    ready = folder / "ready"
-    if not ready.exists():
-        typer.echo(f"{name}: creating {folder}")
-        venv.create(folder, with_pip=True, clear=True)
-        constraints = folder / "constraints.txt"
-        constraints.write_text(f"{TORCH}\n")
-        for requirements in [(TORCH,), *steps]:
-            command = [str(python_of(work, name)), "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
-            subprocess.run([*command, *requirements], check=True)
-        ready.touch()
-    typer.echo(f"{name}: ready")
 
 
 if __name__ == "__main__":

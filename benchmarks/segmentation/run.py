@@ -15,12 +15,13 @@ from typing import Annotated
 
 import typer
 from designs import NETWORKS, Design
+from environment import NAME
 from runs import HERE, Case, Conditions, Row, label_agreement, measure
 from table import Asked, as_markdown
 from volumes import Phantom
 
 sys.path.append(str(Path(__file__).parents[1]))
-from isolated import Limits, run_isolated
+from isolated import Limits, python_of, run_isolated
 
 TORCH, OPENVINO, ONNXRUNTIME = (f"medsegreg:{engine}" for engine in ("torch", "openvino", "onnxruntime"))
 AS_NNUNET = f"{OPENVINO}:as-nnunet"
@@ -135,11 +136,12 @@ def gpu(
     timeout_s: Timeout = 240,
 ) -> None:
     """Seconds and memory on a GPU against MONAI and nnU-Net; says why it skips where there is none."""
-    conditions = _conditions(work, threads, timeout_s, repeats, "cuda")
-    card = _card(conditions)
+    python = python_of(work.resolve(), NAME)
+    card = _card(str(python) if python.exists() else sys.executable)
     if not card:
-        typer.echo("Skipped: torch of the environment finds no CUDA device; run this on a machine with an NVIDIA GPU.")
+        typer.echo("Skipped: torch finds no CUDA device here; run this on a machine with an NVIDIA GPU.")
         return
+    conditions = _conditions(work, threads, timeout_s, repeats, "cuda")
     case = Case(Phantom(size, CT_SPACING_KJI, classes), Design(NETWORKS[network], classes, tile=128))
     out = work / "results" / f"gpu-{network}-{case.phantom.name}"
     ours, ours_as_nnunet = "medsegreg:auto", "medsegreg:auto:as-nnunet"
@@ -177,10 +179,10 @@ def _conditions(work: Path, threads: int, timeout_s: float, repeats: int, device
     return conditions
 
 
-def _card(conditions: Conditions) -> str:
+def _card(python: str) -> str:
     """Name of the GPU; empty where there is none."""
     code = "import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else '')"
-    return subprocess.run([conditions.python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _alike(rows: dict[str, Row], *pairs: tuple[str, str]) -> list[Asked]:

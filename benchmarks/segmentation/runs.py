@@ -75,10 +75,12 @@ def measure(case: Case, methods: list[str], conditions: Conditions, out: Path) -
     volume = make_volume(conditions.work / "volumes" / case.phantom.name, case.phantom)
     models = _models(case.design, conditions)
     failures: dict[str, str] = {}
+    for method in methods:
+        shutil.rmtree(_folder(out, method), ignore_errors=True)
     for number in range(conditions.repeats):
         for method in methods:
             if method not in failures:
-                reason = _run(method, case, volume, models, conditions, out / method.replace(":", "-") / str(number))
+                reason = _run(method, case, volume, models, conditions, _folder(out, method) / str(number))
                 if reason:
                     failures[method] = reason
     return {method: _row(method, failures.get(method, ""), out) for method in methods}
@@ -109,7 +111,6 @@ def _models(design: Design, conditions: Conditions) -> Path:
 
 
 def _run(method: str, case: Case, volume: Path, models: Path, conditions: Conditions, run: Path) -> str:
-    shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     script, _, variant = method.partition(":")
     task: dict[str, Any] = {
@@ -130,10 +131,14 @@ def _run(method: str, case: Case, volume: Path, models: Path, conditions: Condit
 
 
 def _row(method: str, failure: str, out: Path) -> Row:
-    folder = out / method.replace(":", "-")
+    folder = _folder(out, method)
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/usage.json"))]
     keys = [key for key, value in found[0].items() if isinstance(value, (int, float))] if found else []
     medians = {key: statistics.median(one[key] for one in found) for key in keys}
     if "network_cpu_s" in medians:
         medians["rest_cpu_s"] = statistics.median(one["cpu_s"] - one["network_cpu_s"] for one in found)
     return Row(method, medians, failure, folder / "0" / "labels.npy")
+
+
+def _folder(out: Path, method: str) -> Path:
+    return out / method.replace(":", "-")

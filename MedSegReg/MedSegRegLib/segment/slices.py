@@ -52,7 +52,7 @@ class Place:
         """[F, planes, J, I] read at the voxels (slices, rows, columns), N each, -> [F, N]."""
         _, _, rows, columns = features.shape
         flat = features.flatten(1)
-        shape = torch.broadcast_shapes(*(axis.low.shape for axis in self.axes), self.inside.shape)
+        shape = np.broadcast_shapes(*(axis.low.shape for axis in self.axes), self.inside.shape)
         one = features.new_ones(())
         ends: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
         for axis in self.axes:

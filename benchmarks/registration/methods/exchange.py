@@ -7,8 +7,6 @@ function that writes the result. Only the former is measured: from file paths to
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from measured import child_peak_mib, cpu_seconds, peak_mib, resident_mib
 
 MIB = 2**20
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -85,16 +84,15 @@ def main(register: Callable[[Task], Callable[[], None]], version: str = "") -> N
         register(task)
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    imported_mib, cpu, wall = _resident_mib("VmRSS"), cpu_seconds(), time.perf_counter()
+    imported_mib, cpu, wall = resident_mib(), cpu_seconds(), time.perf_counter()
     write = register(task)
     cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall
-    own_mib, children_mib = _resident_mib("VmHWM"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     usage = Usage(
         cpu_s=cpu,
         wall_s=wall,
         process_cpu_s=cpu_seconds(),
-        peak_mib=max(own_mib, children_mib),
-        above_imports_mib=max(own_mib - imported_mib, children_mib),
+        peak_mib=max(peak_mib(), child_peak_mib()),
+        above_imports_mib=max(peak_mib() - imported_mib, child_peak_mib()),
         gpu_peak_mib=torch.cuda.max_memory_allocated() / MIB if on_gpu else None,
         parts=PARTS,
         version=version,
@@ -117,11 +115,6 @@ class Part:
 
     def __exit__(self, *_: object) -> None:
         PARTS[self.name] = cpu_seconds() - self.began
-
-
-def cpu_seconds() -> float:
-    """User and system time of this process and of its finished children."""
-    return sum(os.times()[:4])
 
 
 def write_fields(task: Task, forward: sitk.Transform, inverse: sitk.Transform | None = None) -> None:
@@ -161,11 +154,3 @@ def affine_then_dense(affine: sitk.Transform, dense: sitk.Transform) -> sitk.Com
 def dense_then_affine_inverse(affine: sitk.AffineTransform, dense_inverse: sitk.Transform) -> sitk.CompositeTransform:
     """The inverse of :func:`affine_then_dense`: y -> dense_inverse(affine_inverse(y))."""
     return sitk.CompositeTransform([dense_inverse, affine.GetInverse()])
-
-
-def _resident_mib(line: str) -> float:
-    """``VmRSS`` (now) or ``VmHWM`` (most so far) of this process; MiB."""
-    for text in Path("/proc/self/status").read_text().splitlines():
-        if text.startswith(line):
-            return int(text.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {line}")
