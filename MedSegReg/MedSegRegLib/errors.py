@@ -137,6 +137,10 @@ class Diverged(MedSegRegError):
     """The similarity or the training loss is not a number."""
 
 
+class WorkerLost(MedSegRegError):
+    """Another process of a distributed training has ended."""
+
+
 class FoldingError(RegistrationError):
     """The deformation folds although a diffeomorphism was asked for."""
 

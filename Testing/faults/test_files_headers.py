@@ -293,8 +293,8 @@ def test_wrong_content_is_named(tmp_path, content, words, extension):
 
 
 def test_unknown_extension_is_refused(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert "a PNG picture" in refusal(tmp_path / "x.png", UnsupportedFile)
+    (tmp_path / "x.bmp").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert "a PNG picture" in refusal(tmp_path / "x.bmp", UnsupportedFile)
 
 
 @pytest.mark.parametrize("read", [read_image, read_labels, read_transform])

@@ -6,76 +6,43 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from MedSegRegLib.errors import DamagedFile, DatasetError
+from MedSegRegLib.errors import DamagedFile, DatasetError, OutputNotWritable
+from MedSegRegLib.train import loop
 from MedSegRegLib.train.batches import AugmentedBatches
-from MedSegRegLib.train.checkpoint import History, load_checkpoint
+from MedSegRegLib.train.checkpoint import History, Training, load_checkpoint, save_checkpoint
 from MedSegRegLib.train.loop import begin, train_network
+from MedSegRegLib.train.record import Record
 from MedSegRegLib.train.run import train_model
 from small_training import ball, ball_example, small_settings, small_spec, write_balls, write_case
 
 TESTING = Path(__file__).parents[1]
+needs_limits = pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are those of POSIX")
 
-TRAIN = """
+STOP_HALFWAY_IN_A_CHECKPOINT = """
 import sys, time
 from pathlib import Path
 import torch
-torch.set_num_threads(1)
-from small_training import ball_example, small_settings
-from MedSegRegLib.train.batches import AugmentedBatches
-from MedSegRegLib.train.loop import train_network
+from MedSegRegLib.train.checkpoint import Training, save_checkpoint
 
-folder = Path(sys.argv[1])
-examples, validation = [ball_example(n) for n in range(4)], [ball_example(8)]
-
-def train(epochs):
-    settings = small_settings(epochs=epochs)
-    return train_network(AugmentedBatches(examples, settings), validation, settings, folder)
-"""
-
-WAIT_IN_THE_SECOND_CHECKPOINT = (
-    TRAIN
-    + """
-real, written = Path.write_bytes, []
+network = torch.nn.Linear(10, 10)
+real = Path.write_bytes
 
 def write_bytes(path, content):
-    written.append(path)
-    if len(written) == 2:
-        real(path, content[: len(content) // 2])
-        print("writing", path.suffix, flush=True)
-        time.sleep(60)
-    real(path, content)
+    real(path, content[: len(content) // 2])
+    print("writing", path.suffix, flush=True)
+    time.sleep(60)
 
 Path.write_bytes = write_bytes
-train(3)
+save_checkpoint(Path(sys.argv[1]) / "checkpoint.safetensors", Training(network, torch.optim.SGD(network.parameters())))
 """
-)
-
-FULL_DISK = (
-    TRAIN
-    + """
-import resource
-from MedSegRegLib.errors import OutputNotWritable
-from MedSegRegLib.progress import Progress
-from MedSegRegLib.train import checkpoint, loop
-
-def save(path, training):
-    if path.exists():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-    checkpoint.save_checkpoint(path, training)
-
-loop.save_checkpoint = save
-try:
-    train(3)
-except OutputNotWritable as error:
-    print(type(error).__name__, error, flush=True)
-"""
-)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,22 +61,24 @@ def an_uninterrupted_training(tmp_path_factory) -> tuple[Path, dict[str, torch.T
 
 
 def train(folder: Path) -> tuple[dict[str, torch.Tensor], History]:
-    """The same training as that of the child processes."""
+    """Weights of the best epoch, and the history."""
     examples, validation = [ball_example(n) for n in range(4)], [ball_example(8)]
     settings = small_settings()
     training = train_network(AugmentedBatches(examples, settings), validation, settings, folder)
     return training.best, training.history
 
 
-def child(script: str, folder: Path) -> subprocess.Popen:
-    """A process of its own that trains in this folder."""
-    paths = os.pathsep.join([str(TESTING), str(TESTING.parent / "MedSegReg")])
-    return subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """What a full disk is to a program: no file can grow beyond this many bytes."""
+    import resource  # noqa: PLC0415  (POSIX)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def load(folder: Path) -> History:
@@ -127,29 +96,73 @@ def assert_same_training(folder: Path, whole: tuple[Path, dict[str, torch.Tensor
     assert first.read_bytes() == second.read_bytes()
 
 
+def begun(folder: Path, whole: tuple[Path, dict[str, torch.Tensor], History]) -> Path:
+    """A folder in which that training has not done its last epoch."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(whole[0] / "checkpoint.previous.safetensors", folder / "checkpoint.safetensors")
+    return folder
+
+
 def test_killed_while_a_checkpoint_is_written_the_previous_one_loads_and_goes_on_exactly(
     tmp_path, an_uninterrupted_training
 ):
-    with child(WAIT_IN_THE_SECOND_CHECKPOINT, tmp_path) as process:
+    begun(tmp_path, an_uninterrupted_training)
+    paths = os.pathsep.join([str(TESTING), str(TESTING.parent / "MedSegReg")])
+    command = [sys.executable, "-c", STOP_HALFWAY_IN_A_CHECKPOINT, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+    ) as process:
         assert process.stdout.readline() == "writing .safetensors\n"
         process.kill()
         assert process.wait(10) != 0
     half = [path for path in tmp_path.iterdir() if path.name.startswith(".writing-")]
     assert len(half) == 1
     assert 0 < half[0].stat().st_size < (tmp_path / "checkpoint.safetensors").stat().st_size
-    assert len(load(tmp_path).losses) == 1
+    assert len(load(tmp_path).losses) == 2
     assert_same_training(tmp_path, an_uninterrupted_training)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are those of POSIX")
-def test_a_full_disk_is_said_and_the_previous_checkpoint_goes_on_exactly(tmp_path, an_uninterrupted_training):
-    with child(FULL_DISK, tmp_path) as process:
-        said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0
-    assert said.startswith("OutputNotWritable 'checkpoint.safetensors' could not be written completely")
-    assert "space" in said
+@needs_limits
+def test_a_full_disk_is_said_and_the_previous_checkpoint_goes_on_exactly(
+    tmp_path, an_uninterrupted_training, monkeypatch
+):
+    begun(tmp_path, an_uninterrupted_training)
+
+    def save(path: Path, training: Training) -> None:
+        with files_of_at_most(10_000):
+            save_checkpoint(path, training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", save)
+        with pytest.raises(OutputNotWritable, match=r"'checkpoint\.safetensors' could not be written") as caught:
+            train(tmp_path)
+    assert "space" in str(caught.value)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".writing-")]
-    assert len(load(tmp_path).losses) == 1
+    assert len(load(tmp_path).losses) == 2
+    assert_same_training(tmp_path, an_uninterrupted_training)
+
+
+@needs_limits
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+@pytest.mark.parametrize(("what", "size"), [("curve.png", 4000), ("events", 10)])
+def test_a_disk_too_full_for_the_curve_or_the_events_is_said_and_costs_no_epoch(
+    what, size, tmp_path, an_uninterrupted_training, monkeypatch
+):
+    shutil.copy(an_uninterrupted_training[0] / "curve.png", begun(tmp_path, an_uninterrupted_training))
+    curve = (tmp_path / "curve.png").read_bytes()
+    real = Record.write
+
+    def write(record: Record, history: History) -> None:
+        with files_of_at_most(size):
+            real(record, history)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "write", write)
+        with pytest.raises(OutputNotWritable, match=what) as caught:
+            train(tmp_path)
+    assert "space" in str(caught.value)
+    assert (tmp_path / "curve.png").read_bytes() == curve
+    assert len(load(tmp_path).losses) == 3
     assert_same_training(tmp_path, an_uninterrupted_training)
 
 

@@ -12,7 +12,8 @@ from MedSegRegLib.errors import DatasetError
 from MedSegRegLib.files import read_labels, write_image, write_labels
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image, Labels
-from MedSegRegLib.train.dataset import Case, find_cases, load_example, load_examples, pair_files, split_by_patient
+from MedSegRegLib.train.dataset import Case, find_cases, load_example, load_examples, pair_files
+from MedSegRegLib.train.split import split_by_patient
 from small_training import ball, small_spec, write_balls, write_case
 
 

@@ -81,7 +81,7 @@ def test_two_models_of_one_name_do_not_go_into_one_archive(tmp_path, a_model_fol
 
 
 def test_a_name_that_windows_keeps_for_itself_is_not_exported(tmp_path):
-    for name in ("con", "nul.model", "com1", "balls."):
+    for name in ("con", "nul.model", "com1"):
         folder = write_random_model(tmp_path / "model", small_spec(name=name))
         with pytest.raises(InvalidSetting, match=name):
             write_archive([folder], tmp_path / "model.zip")

@@ -19,10 +19,11 @@ from MedSegRegLib.segment import load_model, segment
 from MedSegRegLib.train.augment import Augmentation
 from MedSegRegLib.train.batches import AugmentedBatches
 from MedSegRegLib.train.checkpoint import History, Training, load_checkpoint, save_checkpoint
-from MedSegRegLib.train.dataset import Example, find_cases, split_by_patient
+from MedSegRegLib.train.dataset import Example, find_cases
 from MedSegRegLib.train.loop import begin, train_network
 from MedSegRegLib.train.propose import propose_settings
 from MedSegRegLib.train.run import change_settings, finish_model, read_cases, read_settings, train_model
+from MedSegRegLib.train.split import split_by_patient
 from MedSegRegLib.train.validate import validate
 from small_training import ball, ball_example, random_network, small_settings, small_spec, write_balls, write_case
 
@@ -93,7 +94,7 @@ def test_a_training_in_slots_ends_bit_for_bit_as_an_uninterrupted_one(some_examp
     while True:
         ticks = iter(range(1000))
         monkeypatch.setattr(loop.time, "monotonic", lambda ticks=ticks: 60.0 * next(ticks))
-        slot, slot_history = train(*some_examples, settings, tmp_path / "slots", stop_after_minutes=4.5)
+        slot, slot_history = train(*some_examples, settings, tmp_path / "slots", stop_after_minutes=2.5)
         slots += 1
         if len(slot_history.losses) == settings.epochs:
             break
@@ -154,6 +155,19 @@ def test_the_rate_of_learning_warms_up_and_falls_to_almost_zero(some_examples, t
     assert rates[-1] < 0.001
 
 
+def test_the_remaining_time_is_said_once_there_is_a_speed(monkeypatch):
+    from MedSegRegLib.train import loop  # noqa: PLC0415
+
+    ticks = iter(range(0, 1000, 30))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+    clock = loop.Clock(math.inf, 1000)
+    said = []
+    for step in (4, 5, 900):
+        clock.tick(step)
+        said.append(clock.left)
+    assert said == ["", ", 8.3 h left", ", 0 min left"]
+
+
 def test_a_training_leaves_a_curve_and_events(some_examples, tmp_path):
     train(*some_examples, small_settings(epochs=2), tmp_path)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -187,14 +201,14 @@ def test_steps_without_a_finite_loss_are_skipped_and_counted(some_examples, tmp_
 
 
 def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(some_examples, tmp_path, monkeypatch):
-    from MedSegRegLib.train import loop  # noqa: PLC0415
+    from MedSegRegLib.train import optimise  # noqa: PLC0415
 
-    real = loop.deep_supervision_loss
+    real = optimise.deep_supervision_loss
 
-    def finite_loss_with_an_endless_slope(scores: list[torch.Tensor], labels: torch.Tensor, name: str) -> torch.Tensor:
-        return real(scores, labels, name) + (scores[0] - scores[0].detach()).square().sum().sqrt()
+    def finite_loss_with_an_endless_slope(scores: list[torch.Tensor], *how: object) -> torch.Tensor:
+        return real(scores, *how) + (scores[0] - scores[0].detach()).square().sum().sqrt()
 
-    monkeypatch.setattr(loop, "deep_supervision_loss", finite_loss_with_an_endless_slope)
+    monkeypatch.setattr(optimise, "deep_supervision_loss", finite_loss_with_an_endless_slope)
     best, history = train(*some_examples, small_settings(epochs=2), tmp_path)
     assert history.skipped_steps == 4
     assert all(torch.isfinite(tensor).all() for tensor in best.values())

@@ -80,7 +80,7 @@ def test_label_maps_become_a_tested_package(some_heads, tmp_path):
 
 
 def test_a_training_in_slots_gives_the_same_package(some_heads, tmp_path):
-    settings = generated_settings(epochs=1)
+    settings = generated_settings(epochs=1, steps_per_epoch=2, validation_examples=1)
     train_model(some_heads, settings, tmp_path / "whole", device="cpu")
     assert train_model(some_heads, settings, tmp_path / "slots", device="cpu", stop_after_minutes=0) is None
     assert not (tmp_path / "slots" / "model").exists()

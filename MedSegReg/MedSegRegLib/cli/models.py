@@ -67,6 +67,11 @@ def show(name: Name, as_json: Json = False) -> None:
         "structures": f"{len(spec.labels)}: {_structures(spec)}",
         "network": f"{spec.architecture.name}, {spec.architecture.dimensions}D, {len(spec.weights)} file(s) of weights",
         "size": f"{package_bytes(folder) / 2**20:.1f} MiB in {folder}",
+        **(
+            {"parent": f"{spec.parent.name} (weights {spec.parent.sha256[:12]}), needed to use it"}
+            if spec.parent
+            else {}
+        ),
         "licence": spec.licence,
         "signature": str(signature_state(folder)),
     }
@@ -167,10 +172,14 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write models into one zip archive, for a machine without a network. The same models give the same bytes."""
+    """Write models into one zip archive, for a machine without a network. The same models give the same bytes.
+
+    With an adapted model goes the one that it was adapted from, unless that is shipped with MedSegReg.
+    """
     from ..errors import InvalidSetting
     from ..files import require_writable
     from ..files.model_archive import write_archive
+    from ..files.model_delta import missing_parents
     from ..files.model_store import list_models as installed
     from ..files.model_store import model_folder, user_store
 
@@ -183,6 +192,7 @@ def export(
         folders += [folder for folder in specs if folder.parent == user_store() and folder not in folders]
     if not folders:
         raise InvalidSetting("No model is named", "names of models, or --all with models of your own", "name one")
+    folders += missing_parents(folders)
     digest = write_archive(folders, output)
     data = {"archive": str(output), "sha256": digest, "models": [folder.name for folder in folders]}
     show_result(f"written: {output} ({len(folders)} models, sha256 {digest})", data, as_json)

@@ -39,41 +39,55 @@ class Augmentation(Strict):
 
 
 def augment(
-    image: torch.Tensor, labels: torch.Tensor, patch_kji: Size, settings: Augmentation, chance: Chance
+    image: torch.Tensor,
+    labels: torch.Tensor,
+    patch_kji: Size,
+    settings: Augmentation,
+    chance: Chance,
+    focus: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A random patch of a random variant of one example.
 
     Args:
         image: [C, K, J, I] float32, normalised.
         labels: [K, J, I] integer.
-        patch_kji: size of the patch; larger than the image gives its border value repeated, labels 0.
+        patch_kji: size of the patch; larger than the image gives its border value repeated, labels 0. One of a single
+            slice is one of the image's slices, and nothing moves out of it.
         chance: source of all randomness, on the image's device.
+        focus: [K, J, I] bool, the voxels around which ``foreground_probability`` counts; None for the labelled ones.
 
     Returns:
         image [C, *patch_kji], labels [*patch_kji].
     """
-    centre = _patch_centre(labels, patch_kji, settings, chance)
-    matrix = random_matrix(chance, settings.rotation_degrees, settings.scale, mirror_axes=settings.mirror_axes)
+    centre = _patch_centre(labels > 0 if focus is None else focus, patch_kji, settings, chance)
+    axes = (0, 1) if patch_kji[0] == 1 else (0, 1, 2)
+    mirrored = [axis for axis in settings.mirror_axes if axis in axes]
+    matrix = random_matrix(chance, settings.rotation_degrees, settings.scale, mirror_axes=mirrored, axes=axes)
     displacement = None
     if chance.happens(settings.elastic_probability):
         control = tuple(max(4, n // 8) for n in patch_kji)
         velocity = random_velocity(chance, patch_kji, control, chance.uniform(0, settings.elastic_voxels))  # type: ignore[arg-type]
+        velocity[len(axes) :] = 0
         displacement = diffeomorphic_displacement(velocity, patch_kji)
     ijk = patch_coordinates(matrix, centre.tolist(), patch_kji, displacement, image)
     return _change_intensities(sample_linear(image, ijk), settings, chance), sample_nearest(labels, ijk)
 
 
-def _patch_centre(labels: torch.Tensor, patch_kji: Size, settings: Augmentation, chance: Chance) -> torch.Tensor:
-    """Anywhere that the patch fits, or around a random labelled voxel; shifted a little. (i, j, k)."""
-    size, image_size = (torch.tensor(tuple(shape)[::-1], dtype=torch.float32) for shape in (patch_kji, labels.shape))
+def _patch_centre(focus: torch.Tensor, patch_kji: Size, settings: Augmentation, chance: Chance) -> torch.Tensor:
+    """Anywhere that the patch fits, or around a random voxel of ``focus``; shifted a little. (i, j, k)."""
+    size, image_size = (torch.tensor(tuple(shape)[::-1], dtype=torch.float32) for shape in (patch_kji, focus.shape))
     room, middle = ((image_size - size) / 2).clamp(min=0), (image_size - 1) / 2
     shift = torch.tensor([chance.uniform(-1, 1) for _ in range(3)]) * settings.shift_voxels
+    one_slice = patch_kji[0] == 1
+    if one_slice:
+        shift[2] = 0
     if bool((room > 0).any()) and chance.happens(settings.foreground_probability):
-        foreground = labels.nonzero()
-        if len(foreground):
-            chosen = foreground[chance.pick(len(foreground))]
+        voxels = focus.nonzero()
+        if len(voxels):
+            chosen = voxels[chance.pick(len(voxels))]
             return chosen.flip(0).cpu().float().clamp(middle - room, middle + room) + shift
-    return middle + torch.tensor([chance.uniform(-1, 1) for _ in range(3)]) * room + shift
+    centre = middle + torch.tensor([chance.uniform(-1, 1) for _ in range(3)]) * room + shift
+    return torch.cat((centre[:2], centre[2:].round())) if one_slice else centre
 
 
 def _change_intensities(patch: torch.Tensor, settings: Augmentation, chance: Chance) -> torch.Tensor:

@@ -15,10 +15,12 @@ from .dataset import Example, require_labels
 from .label_maps import LabelMaps
 from .settings import TrainingSettings
 from .synthesise import synthesise
+from .workers import ALONE, Workers
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 SEEDS_PER_EPOCH = 1 << 20
 EPOCHS_PER_SEED = 100_003
+GENERATED_STEPS = 50
 NO_EPOCH = EPOCHS_PER_SEED - 1  # of examples to validate on
 
 
@@ -29,12 +31,12 @@ class BatchSource(Protocol):
     def steps(self) -> int:
         """Batches an epoch."""
 
-    def epoch(self, number: int, first_step: int, device: torch.device) -> Iterator[Batch]:
-        """Images [N, C, K, J, I] float32 and labels [N, K, J, I] long of an epoch, from a step on."""
+    def epoch(self, number: int, first_step: int, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
+        """Images [N, C, K, J, I] float32 and labels [N, K, J, I] long: this process's share, from a step on."""
 
 
 class AugmentedBatches:
-    """Random patches of random variants of examples; every example once an epoch, in random order.
+    """Random patches of random variants of examples; all examples in random order, again and again.
 
     Raises:
         DatasetError: no examples, or a label that none of them has.
@@ -47,15 +49,21 @@ class AugmentedBatches:
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return -(-len(self._examples) // self._settings.batch_size)
+        return self._settings.steps_per_epoch or -(-len(self._examples) // self._settings.batch_size)
 
-    def epoch(self, number: int, first_step: int, device: torch.device) -> Iterator[Batch]:
+    def epoch(self, number: int, first_step: int, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """Batches of an epoch, from a step on."""
-        settings, count = self._settings, len(self._examples)
-        order = random.Random(settings.seed * EPOCHS_PER_SEED + number).sample(range(count), count)
-        for first in range(first_step * settings.batch_size, count, settings.batch_size):
-            places = range(first, min(first + settings.batch_size, count))
-            yield _stack([self._variant(order[n], _seed(settings, number, n), device) for n in places])
+        order = self._order(number)
+        for step in range(first_step, self.steps):
+            places = workers.share(_places(self._settings, step))
+            variants = [self._variant(order[n], _seed(self._settings, number, n), device) for n in places]
+            yield stack(variants, self._settings.model.architecture.dimensions)
+
+    def _order(self, epoch: int) -> list[int]:
+        """The example at each place of an epoch."""
+        dice, count = random.Random(self._settings.seed * EPOCHS_PER_SEED + epoch), len(self._examples)
+        rounds = -(-self.steps * self._settings.batch_size // count)
+        return [example for _ in range(rounds) for example in dice.sample(range(count), count)]
 
     def _variant(self, example: int, seed: int, device: torch.device) -> Batch:
         chosen, settings = self._examples[example], self._settings
@@ -74,15 +82,14 @@ class SyntheticBatches:
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return self._settings.steps_per_epoch
+        return self._settings.steps_per_epoch or GENERATED_STEPS
 
-    def epoch(self, number: int, first_step: int, device: torch.device) -> Iterator[Batch]:
+    def epoch(self, number: int, first_step: int, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """Batches of an epoch, from a step on."""
-        size = self._settings.batch_size
         self._maps = self._maps.to(device)
         for step in range(first_step, self.steps):
-            seeds = (_seed(self._settings, number, step * size + n) for n in range(size))
-            yield _stack([self.example(Chance(seed, device)) for seed in seeds])
+            seeds = (_seed(self._settings, number, n) for n in workers.share(_places(self._settings, step)))
+            yield stack([self.example(Chance(seed, device)) for seed in seeds])
 
     def example(self, chance: Chance) -> Batch:
         """Image [1, K, J, I] and labels [K, J, I]."""
@@ -97,10 +104,16 @@ def synthetic_examples(maps: LabelMaps, settings: TrainingSettings, count: int) 
     return [Example(f"synthetic {n + 1}", image, labels) for n, (image, labels) in enumerate(pairs)]
 
 
+def _places(settings: TrainingSettings, step: int) -> range:
+    """Numbers in the epoch of a batch's patches."""
+    return range(step * settings.batch_size, (step + 1) * settings.batch_size)
+
+
 def _seed(settings: TrainingSettings, epoch: int, number: int) -> int:
     return (settings.seed * EPOCHS_PER_SEED + epoch) * SEEDS_PER_EPOCH + number
 
 
-def _stack(pairs: Sequence[Batch]) -> Batch:
-    images, labels = zip(*pairs, strict=True)
-    return torch.stack(images), torch.stack(labels)
+def stack(pairs: Sequence[Batch], dimensions: int = 3) -> Batch:
+    """One batch of patches; for a network of two dimensions images [N, C, J, I] and labels [N, J, I]."""
+    images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    return (images.squeeze(2), labels.squeeze(1)) if dimensions == 2 else (images, labels)

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..evaluate.scores import StructureSummary
 from ..files.architectures import Architecture, UNetArchitecture
 from ..files.model_spec import ModelSpec
 
+METRICS = ("dice", "hd95_mm", "assd_mm", "nsd")
 COLUMNS = (
     "| structure | Dice mean (95 % interval) | Dice worst | HD95 mean, mm | HD95 worst, mm | ASSD mean, mm "
     "| surface Dice at 1 mm | missed |"
 )
 
 
-def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Sequence[str]) -> str:
-    """Markdown text; every number comes from the summaries of the held-out cases."""
+def card_numbers(summaries: Sequence[StructureSummary]) -> dict[str, dict[str, float]]:
+    """Mean and worst value of the card's metrics for each structure, none for one that is in no case."""
+    numbers = {}
+    for summary in summaries:
+        values = {"cases": float(summary.cases), "missed": float(summary.missed)}
+        for name in METRICS if summary.cases else ():
+            metric = summary.metrics[name]
+            values |= {f"{name}_mean": round(metric.mean, 4), f"{name}_worst": round(metric.worst, 4)}
+        numbers[summary.name] = values
+    return numbers
+
+
+def write_card(
+    spec: ModelSpec,
+    summaries: Sequence[StructureSummary],
+    cases: Sequence[str],
+    folds: Mapping[str, Sequence[float | None]] | None = None,
+) -> str:
+    """Markdown text; every number comes from the summaries of the held-out cases.
+
+    Args:
+        folds: of a cross-validation, the mean Dice of each structure in each fold.
+    """
     rows = "\n".join(_row(summary) for summary in summaries)
     training = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in spec.training.items())
     spacing = " x ".join(f"{s:g} mm" if s else "any" for s in spec.spacing_mm)
@@ -40,8 +62,26 @@ def write_card(spec: ModelSpec, summaries: Sequence[StructureSummary], cases: Se
 {COLUMNS}
 |---|---|---|---|---|---|---|---|
 {rows}
-
+{_fold_table(folds) if folds else ""}
 A missed structure counts as Dice 0 and as the diagonal of the image. Not a medical device: for research.
+"""
+
+
+def _fold_table(folds: Mapping[str, Sequence[float | None]]) -> str:
+    count = len(next(iter(folds.values())))
+    rows = [["mean Dice", *(f"fold {n + 1}" for n in range(count)), "mean of the folds"], ["---"] * (count + 2)]
+    for name, values in folds.items():
+        known = [value for value in values if value is not None]
+        mean = f"{sum(known) / len(known):.3f}" if known else ""
+        rows.append([name, *("" if value is None else f"{value:.3f}" for value in values), mean])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"""
+## Scores of the folds
+
+Each case was tested by the one network that had not seen it; the model is the mean of these networks, which nothing
+here tests.
+
+{table}
 """
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..errors import DamagedFile
+from ..errors import DamagedFile, InvalidSetting
 from ..files.atomic import atomic_path
 from ..files.model_package import require_weights_fit
 
@@ -22,7 +22,7 @@ Weights = dict[str, torch.Tensor]
 class History:
     """What happened so far, an entry an epoch; ``step_losses`` are those of the epoch that is not yet over.
 
-    ``steps`` counts the steps of that epoch, those without a finite loss too.
+    ``steps`` counts the steps of that epoch, those without a finite loss too; ``scaler`` is the state of the loss's.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -31,6 +31,7 @@ class History:
     skipped_steps: int = 0
     steps: int = 0
     step_losses: list[float] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
 
     @property
     def means(self) -> list[float]:
@@ -50,8 +51,9 @@ class Training:
 
     Attributes:
         network: being trained.
-        average: running mean of its weights, which is what is validated and shipped; None without one.
         optimizer: of the network's weights.
+        average: running mean of its weights, which is what is validated and shipped; None without one.
+        scaler: of the loss, so that gradients in float16 do not vanish; disabled in other precisions.
         best: weights of the best epoch, empty before the first is over.
         history: so far.
     """
@@ -59,6 +61,7 @@ class Training:
     network: torch.nn.Module
     optimizer: torch.optim.Optimizer
     average: torch.nn.Module | None = None
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     best: Weights = field(default_factory=dict)
     history: History = field(default_factory=History)
 
@@ -72,6 +75,7 @@ def save_checkpoint(path: Path, training: Training) -> None:
     for number, state in training.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items()}
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    training.history.scaler = training.scaler.state_dict()
     content = save(copies, {"history": json.dumps(asdict(training.history))})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -90,6 +94,7 @@ def load_checkpoint(path: Path, training: Training) -> None:
     Raises:
         DamagedFile: there are files, and none of them is a whole checkpoint.
         ModelMismatch: of another network.
+        InvalidSetting: of another optimizer.
     """
     generations = [file for file in (path, generation_before(path)) if file.exists()]
     for number, file in enumerate(generations, start=1):
@@ -99,7 +104,10 @@ def load_checkpoint(path: Path, training: Training) -> None:
             if number == len(generations):
                 raise
             continue
-        _restore(training, history, tensors, file.name)
+        _restore(training, tensors, file.name)
+        training.history = history
+        if history.scaler and training.scaler.is_enabled():
+            training.scaler.load_state_dict(history.scaler)
         return
 
 
@@ -116,19 +124,25 @@ def _read(path: Path) -> tuple[History, Weights]:
         ) from None
 
 
-def _restore(training: Training, history: History, tensors: Weights, name: str) -> None:
+def _restore(training: Training, tensors: Weights, name: str) -> None:
     weights = _part(tensors, "network.")
     require_weights_fit(training.network, weights, name)
-    training.network.load_state_dict(weights)
-    if training.average is not None:
-        training.average.load_state_dict(_part(tensors, "average.") or weights)
     state: dict[int, Weights] = {}
     for key, value in _part(tensors, "optimizer.").items():
         number, entry = key.split(".", 1)
         state.setdefault(int(number), {})[entry] = value
+    if any(("momentum_buffer" in one) != isinstance(training.optimizer, torch.optim.SGD) for one in state.values()):
+        raise InvalidSetting(
+            f"The training in {name} was begun with another optimizer",
+            "the same one",
+            "change the settings back, or use a new output folder",
+        )
+    training.network.load_state_dict(weights)
+    if training.average is not None:
+        training.average.load_state_dict(_part(tensors, "average.") or weights)
     groups = training.optimizer.state_dict()["param_groups"]
     training.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    training.best, training.history = _part(tensors, "best."), history
+    training.best = _part(tensors, "best.")
 
 
 def _part(tensors: Weights, prefix: str) -> Weights:

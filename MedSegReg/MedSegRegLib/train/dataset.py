@@ -1,35 +1,62 @@
-"""Training data: pairs of images and labels, their faults, and the split by patient."""
+"""Cases: images with labels, and what is wrong with them. Training walk: layouts -> split -> [dataset] -> batches."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from ..check_image import Need, check_image
-from ..errors import DatasetError, MedSegRegError
+from ..check_image import check_image
+from ..errors import DatasetError, InputError, MedSegRegError
 from ..files import LABEL_EXTENSIONS, read_image, read_labels
 from ..files.atomic import extension_of
 from ..files.model_spec import ModelSpec
+from ..files.pictures import PICTURE_FORMATS
+from ..image import Image, Labels
 from ..progress import SILENT, Progress
 from ..resample import resample_labels
+from ..segment.predict import need_of
 from ..segment.prepare import prepare
+
+Side = Literal["", "train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A label map and its image; ``patient`` decides its side of a split.
+    """A label map and its image.
 
-    Where images are made from label maps, ``image`` is the label map too.
+    Attributes:
+        patient: decides the side of a split.
+        image: of the first channel, or of all; the label map too, where images are made from label maps.
+        further: images of the other channels, on the same grid.
+        side: of the split that the data give; empty where they give none.
     """
 
     name: str
     patient: str
     image: Path
     labels: Path
+    further: tuple[Path, ...] = ()
+    side: Side = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases as they were found, nothing of them read yet.
+
+    Attributes:
+        channels: names of the images of each case, where the data name them.
+        labels: names of the label values 1, 2, ..., where the data name them.
+        faults: what is wrong already.
+    """
+
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,7 @@ def find_cases(folder: Path) -> tuple[Case, ...]:
         DatasetError: folders missing, or files without a partner; all are listed.
     """
     pairs = pair_files(folder / "images", folder / "labels")
-    return tuple(Case(name, _patient(name), image, labels) for name, image, labels in pairs)
+    return tuple(Case(name, patient_of(name), image, labels) for name, image, labels in pairs)
 
 
 def find_label_maps(folder: Path) -> tuple[Case, ...]:
@@ -69,10 +96,10 @@ def find_label_maps(folder: Path) -> tuple[Case, ...]:
     Raises:
         DatasetError: folder missing, empty, or two files of one name.
     """
-    files = _named_files(folder)
+    files = named_files(folder)
     if not files:
         raise DatasetError(f"There are no label maps in '{folder.name}'", "one or more", "check the path")
-    return tuple(Case(name, _patient(name), path, path) for name, path in sorted(files.items()))
+    return tuple(Case(name, patient_of(name), path, path) for name, path in sorted(files.items()))
 
 
 def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
@@ -85,7 +112,7 @@ def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
         if not second.is_file():
             raise DatasetError(f"'{first}' is a file, '{second}' is not", "two files or two folders", "check the paths")
         return [(first.name, first, second)]
-    ones, others = _named_files(first), _named_files(second)
+    ones, others = named_files(first), named_files(second)
     alone = sorted(ones.keys() ^ others.keys())
     if alone or not ones:
         raise DatasetError(
@@ -97,52 +124,41 @@ def pair_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
     return [(name, ones[name], others[name]) for name in sorted(ones)]
 
 
-def split_by_patient(
-    cases: Sequence[Case], validation: float, test: float, seed: int, folds: int = 0, fold: int = 0
-) -> Split:
-    """Shuffle the patients with a seed and cut: the ``test`` share, then the ``validation`` share, then the rest.
-
-    Args:
-        validation, test: shares of the patients.
-        folds: number of folds of a cross-validation; then the test patients are those of fold number ``fold``, and
-            every patient is in exactly one fold.
-
-    Raises:
-        DatasetError: no patient is left for training.
-    """
-    patients = sorted({case.patient for case in cases})
-    random.Random(seed).shuffle(patients)
-    tests = patients[fold::folds] if folds else patients[: round(test * len(patients))]
-    others = [patient for patient in patients if patient not in tests]
-    validations = others[: max(1, round(validation * len(patients)))]
-    trains = others[len(validations) :]
-    if not trains:
-        raise DatasetError(
-            f"{len(patients)} patients leave none for training",
-            "at least three patients",
-            "add cases, or lower the validation and test shares",
-        )
-    return Split(*(tuple(c for c in cases if c.patient in chosen) for chosen in (trains, validations, tests)))
-
-
-def load_examples(cases: Sequence[Case], spec: ModelSpec, progress: Progress = SILENT) -> list[Example]:
+def load_examples(
+    cases: Sequence[Case],
+    spec: ModelSpec,
+    progress: Progress = SILENT,
+    *,
+    trained: int = 0,
+    known: Sequence[str] = (),
+) -> list[Example]:
     """Read, check and preprocess all cases.
 
+    Args:
+        trained: so many of the first cases are trained on, and must show every label together.
+        known: faults of the data that were found before.
+
     Raises:
-        DatasetError: lists the faults of all cases at once (unreadable, geometry mismatch, unknown label values).
+        DatasetError: lists the faults of all cases at once (unreadable, geometry mismatch, unknown label values, a
+            label that is in no training case).
     """
-    examples, faults = [], []
+    examples, faults, seen, bad = [], list(known), set(), 0
     for number, case in enumerate(cases):
         progress.update(number / len(cases), f"reading {case.name}")
         try:
             examples.append(load_example(case, spec))
+            seen |= set(examples[-1].labels.unique().tolist()) if number < trained else set()
         except MedSegRegError as error:
+            bad += 1
             faults.append(f"{case.name}: {error}")
+    if trained and (absent := [label.name for label in spec.labels if label.value not in seen]):
+        faults.append(f"in no training case: {', '.join(absent)}")
     if faults:
+        whole = f", and the data {len(faults) - bad} of the whole" if len(faults) > bad else ""
         raise DatasetError(
-            f"{len(faults)} of {len(cases)} cases have faults:\n  " + "\n  ".join(faults) + "\n",
-            "readable pairs on one grid",
-            "correct or remove these cases",
+            "\n  ".join([f"{bad} of {len(cases)} cases have faults{whole}:", *faults, ""]),
+            "readable pairs on one grid, every label of the model in one or more, and no patient on two sides",
+            "correct or remove what is listed",
         )
     return examples
 
@@ -162,25 +178,65 @@ def require_labels(examples: Sequence[Example], spec: ModelSpec) -> None:
 
 def load_example(case: Case, spec: ModelSpec) -> Example:
     """One case on the model's grid."""
-    image, _ = check_image(read_image(case.image), Need("segment", channels=len(spec.channels)))
-    labels = read_labels(case.labels)
+    return make_example(case.name, read_case_image(case), read_labels(case.labels), spec)
+
+
+def read_case_image(case: Case) -> Image:
+    """The image of a case, with all its channels.
+
+    Raises:
+        DatasetError: channels that lie on different grids.
+    """
+    images = [read_image(path) for path in (case.image, *case.further)]
+    if others := [image.name for image in images if not image.geometry.same_grid(images[0].geometry)]:
+        raise DatasetError(
+            f"On another grid than {images[0].name}: {', '.join(others)}",
+            "all channels with the same voxels at the same places",
+            "resample them onto the first one",
+        )
+    return replace(images[0], tensor=torch.cat([image.tensor for image in images])) if case.further else images[0]
+
+
+def make_example(name: str, image: Image, labels: Labels, spec: ModelSpec) -> Example:
+    """An image and its labels on the model's grid; labels of -1 are kept, and do not count in the loss.
+
+    Raises:
+        DatasetError: not on one grid, or label values that the model does not have.
+        InputError: an image that the model cannot take.
+    """
+    faults: list[MedSegRegError] = []
+    try:
+        image, _ = check_image(image, need_of(spec))
+    except InputError as error:
+        faults.append(error)
     if not labels.geometry.same_grid(image.geometry):
-        raise DatasetError(
-            f"Image grid {image.geometry.size_ijk}, label grid {labels.geometry.size_ijk}",
-            "the same voxels at the same places",
-            "resample the labels onto the image",
+        faults.append(
+            DatasetError(
+                f"Image grid {image.geometry.size_ijk}, label grid {labels.geometry.size_ijk}",
+                "the same voxels at the same places",
+                "resample the labels onto the image",
+            )
         )
-    unknown = sorted(set(labels.tensor.unique().tolist()) - set(range(spec.classes)))
+    unknown = sorted(set(labels.tensor.unique().tolist()) - set(range(-1, len(spec.labels) + 1)))
     if unknown:
-        raise DatasetError(
-            f"Label values {unknown}", f"0 to {spec.classes - 1}", "add them to the model's labels or remove them"
+        faults.append(
+            DatasetError(
+                f"Label values {unknown}", f"0 to {len(spec.labels)}", "add them to the model's labels or remove them"
+            )
         )
+    if faults:
+        raise faults[0] if len(faults) == 1 else DatasetError(" ".join(map(str, faults)))
     prepared = prepare(image, spec)
     target = resample_labels(labels, prepared.geometry)
-    return Example(case.name, prepared.tensor, target.tensor.long())
+    return Example(name, prepared.tensor, target.tensor.long())
 
 
-def _named_files(folder: Path) -> dict[str, Path]:
+def named_files(folder: Path) -> dict[str, Path]:
+    """Images or label maps in a folder by their names without extension.
+
+    Raises:
+        DatasetError: folder missing, or two files of one name.
+    """
     if not folder.is_dir():
         raise DatasetError(
             f"There is no folder '{folder}'", "an existing folder of images or label maps", "check the path"
@@ -188,7 +244,7 @@ def _named_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     twice = []
     for path in sorted(folder.iterdir()):
-        extension = extension_of(path, LABEL_EXTENSIONS)
+        extension = extension_of(path, (*LABEL_EXTENSIONS, *PICTURE_FORMATS))
         if extension and not path.name.startswith("."):
             name = path.name[: -len(extension)]
             twice += [f"{files[name].name} and {path.name}"] if name in files else []
@@ -202,7 +258,8 @@ def _named_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _patient(name: str) -> str:
+def patient_of(name: str) -> str:
+    """The patient that a file name tells, see :func:`find_cases`."""
     parts = name.split("_")
     for number, part in enumerate(parts[1:], start=1):
         if part.lower().startswith(("ses", "visit", "scan")):

@@ -19,7 +19,7 @@ def smooth(image: torch.Tensor, sigma_kji: Sequence[float]) -> torch.Tensor:
     """Gaussian smoothing, ``sigma_kji`` in voxels along each axis; border values are repeated."""
     out = image[:, None]
     for axis, sigma in enumerate(sigma_kji):
-        if sigma <= 0:
+        if sigma <= 0 or image.shape[1 + axis] == 1:
             continue
         radius = max(1, math.ceil(2.5 * sigma))
         weights = [math.exp(-0.5 * (n / sigma) ** 2) for n in range(-radius, radius + 1)]

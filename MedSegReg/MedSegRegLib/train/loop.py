@@ -6,23 +6,23 @@ import copy
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
-from ..errors import DatasetError, Diverged
+from ..errors import DatasetError, InvalidSetting
 from ..progress import SILENT, Progress
 from ..segment.network import build_network
-from .batches import Batch, BatchSource
-from .checkpoint import Training, load_checkpoint, save_checkpoint
+from .batches import BatchSource
+from .checkpoint import History, Training, load_checkpoint, save_checkpoint
 from .dataset import Example
-from .losses import deep_supervision_loss
+from .optimise import learning_rate, make_optimizer, precision, take_step
 from .record import Record
 from .settings import TrainingSettings
 from .validate import validate
+from .workers import ALONE, Workers
 
-MAX_SKIPPED_STEPS = 20
-LARGEST_GRADIENT = 12.0
 CHECKPOINT_SECONDS = 300.0
 
 
@@ -33,50 +33,61 @@ def train_network(
     folder: Path,
     *,
     device: torch.device | str = "cpu",
+    workers: Workers = ALONE,
     stop_after_minutes: float = math.inf,
     progress: Progress = SILENT,
 ) -> Training:
     """Train, or go on where ``folder/checkpoint.safetensors`` stands (the result does not depend on a break).
 
-    The loss is Dice + cross-entropy with deep supervision; Adam with warm-up and cosine decay. Steps whose loss or
-    gradient is not finite are skipped and counted. A checkpoint is written every five minutes and after every epoch.
+    Steps whose loss or gradient is not finite are skipped and counted. A checkpoint is written every five minutes and
+    after every epoch. The number of processes may be another one when a training goes on.
 
     Args:
+        workers: the processes that share the work; each has the same data, and all see the same ``folder``.
         stop_after_minutes: the training stops after the step that this time ends in; a second call goes on.
 
     Returns:
-        The training, over when it has as many losses as epochs; ``best`` are the weights of the best epoch by mean
-        validation Dice.
+        The training, see :func:`is_over`; ``best`` are the weights of the best epoch by mean validation Dice.
 
     Raises:
         DatasetError: no examples to validate on.
+        InvalidSetting: a batch that the processes cannot share evenly; another optimizer than the checkpoint's.
         DamagedFile, ModelMismatch: no checkpoint is whole, or it is of another network.
+        OutputNotWritable: the disk is full; the checkpoint before stays.
         Diverged: more than 20 steps gave no finite loss.
         MissingPackage: of the extra ``train``.
         Cancelled: the last checkpoint stays.
     """
-    if not validation:
-        raise DatasetError("There are no validation cases", "at least one", "add cases, or raise their share")
-    deadline = time.monotonic() + 60 * stop_after_minutes
+    _require_shares(validation, settings, workers)
+    clock = Clock(60 * stop_after_minutes, settings.epochs * source.steps)
     training = begin(settings, torch.device(device))
     checkpoint = folder / "checkpoint.safetensors"
     load_checkpoint(checkpoint, training)
-    history = training.history
-    with Record(folder) as record:
-        for epoch in range(len(history.losses), settings.epochs):
+    network, history = workers.parallel(training.network, settings.deep_supervision), training.history
+    with Record(folder) if workers.is_first else nullcontext() as record:
+        while not is_over(history, settings):
+            epoch = len(history.losses)
             part = progress.part(epoch / settings.epochs, (epoch + 1) / settings.epochs)
-            if not _run_epoch(training, source, settings, checkpoint, deadline=deadline, progress=part):
+            if not _run_epoch(training, network, source, settings, checkpoint, clock, workers, part):
                 break
             shown = training.average or training.network
-            history.validation_dice.append(validate(shown, validation, settings.model, part))
+            history.validation_dice.append(validate(shown, validation, settings.model, part, workers))
             history.losses.append(_mean(history.step_losses))
             history.learning_rates.append(training.optimizer.param_groups[0]["lr"])
             history.steps, history.step_losses = 0, []
             if history.best_epoch == epoch:
                 training.best = {key: value.detach().cpu().clone() for key, value in shown.state_dict().items()}
-            save_checkpoint(checkpoint, training)
-            record.write(history)
+            if record is not None:
+                save_checkpoint(checkpoint, training)
+                record.write(history)
     return training
+
+
+def is_over(history: History, settings: TrainingSettings) -> bool:
+    """Whether the last epoch is done, or validation has not become better for too long."""
+    done = len(history.losses)
+    waited = done - 1 - history.best_epoch if done else 0
+    return done >= settings.epochs or 0 < settings.patience <= waited
 
 
 def begin(settings: TrainingSettings, device: torch.device) -> Training:
@@ -85,74 +96,78 @@ def begin(settings: TrainingSettings, device: torch.device) -> Training:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_network(spec.architecture, len(spec.channels), spec.classes).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    return Training(network, optimizer, copy.deepcopy(network) if settings.average else None)
+    return Training(
+        network,
+        make_optimizer(network, settings),
+        copy.deepcopy(network) if settings.average else None,
+        torch.amp.GradScaler(device.type, enabled=precision(settings, device) == torch.float16),
+    )
+
+
+class Clock:
+    """When this call has to stop, when to save, and how long the whole will take at the speed so far."""
+
+    def __init__(self, seconds: float, steps: int) -> None:
+        self.now = self.saved = time.monotonic()
+        self.deadline, self._steps = self.now + seconds, steps
+        self._first: tuple[float, int] | None = None
+
+    def tick(self, step: int) -> None:
+        """Before each step, with its number in the training."""
+        self.now = time.monotonic()
+        self._first = self._first or (self.now, step)
+        self._step = step
+
+    @property
+    def left(self) -> str:
+        """Remaining time in words, once there is a speed."""
+        start, first = self._first or (self.now, 0)
+        if self._step <= first:
+            return ""
+        seconds = (self.now - start) / (self._step - first) * (self._steps - self._step)
+        return f", {seconds / 3600:.1f} h left" if seconds > 7200 else f", {seconds / 60:.0f} min left"
 
 
 def _run_epoch(
     training: Training,
+    network: torch.nn.Module,
     source: BatchSource,
     settings: TrainingSettings,
     checkpoint: Path,
-    *,
-    deadline: float,
+    clock: Clock,
+    workers: Workers,
     progress: Progress,
 ) -> bool:
     """The steps of the present epoch that are left. False when time was over before the last one."""
     history, epoch = training.history, len(training.history.losses)
     device = next(training.network.parameters()).device
     training.network.train()
-    saved = time.monotonic()
-    for batch in source.epoch(epoch, history.steps, device):
-        now = time.monotonic()
-        if now >= deadline or now - saved >= CHECKPOINT_SECONDS:
+    for batch in source.epoch(epoch, history.steps, device, workers):
+        clock.tick(epoch * source.steps + history.steps)
+        over = math.isfinite(clock.deadline) and workers.decide(clock.now >= clock.deadline)
+        if workers.is_first and (over or clock.now - clock.saved >= CHECKPOINT_SECONDS):
             save_checkpoint(checkpoint, training)
-            saved = time.monotonic()
-        if now >= deadline:
+            clock.saved = clock.now
+        if over:
             return False
         means = f", Dice {history.means[-1]:.3f}" if history.means else ""
-        progress.update(history.steps / source.steps, f"epoch {epoch + 1} of {settings.epochs}{means}")
+        progress.update(history.steps / source.steps, f"epoch {epoch + 1} of {settings.epochs}{means}{clock.left}")
         for group in training.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(epoch + history.steps / source.steps, settings.epochs)
-        _step(training, batch, settings)
+            group["lr"] = learning_rate(settings, epoch + history.steps / source.steps)
+        take_step(training, network, batch, settings, workers)
         history.steps += 1
     return True
 
 
-def _step(training: Training, batch: Batch, settings: TrainingSettings) -> None:
-    """One step; without a finite loss and gradient it is counted and the weights stay."""
-    images, labels = batch
-    history, network = training.history, training.network
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
-        scores = network(images)
-    loss = deep_supervision_loss(scores, labels, settings.loss)
-    training.optimizer.zero_grad()
-    loss.backward()
-    gradient_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    if not torch.isfinite(loss + gradient_norm):
-        history.skipped_steps += 1
-        if history.skipped_steps > MAX_SKIPPED_STEPS:
-            raise Diverged(
-                f"{history.skipped_steps} steps gave no finite loss", "a falling loss", "lower the learning rate"
-            )
-        return
-    training.optimizer.step()
-    history.step_losses.append(loss.item())
-    if training.average is not None:
-        _follow(training.average, network, settings.average, len(history.losses), len(history.step_losses))
-
-
-def _follow(mean: torch.nn.Module, network: torch.nn.Module, keep: float, epoch: int, step: int) -> None:
-    """Move the running mean of the weights; in the first epoch it keeps less, to forget the random beginning."""
-    keep = min(keep, step / (step + 10)) if epoch == 0 else keep
-    with torch.no_grad():
-        for average, value in zip(mean.parameters(), network.parameters(), strict=True):
-            average.lerp_(value, 1 - keep)
-
-
-def _schedule(epoch: float, epochs: int) -> float:
-    """Share of the peak learning rate: linear over the first epoch, then a half cosine."""
-    return min(1.0, 0.05 + epoch) * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+def _require_shares(validation: Sequence[Example], settings: TrainingSettings, workers: Workers) -> None:
+    if not validation:
+        raise DatasetError("There are no validation cases", "at least one", "add cases, or raise their share")
+    if settings.batch_size % workers.count:
+        raise InvalidSetting(
+            f"batch_size is {settings.batch_size}, and there are {workers.count} processes",
+            "a batch that they can share evenly",
+            "change batch_size in the settings, or the number of processes",
+        )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,16 +6,16 @@ import json
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
-from ..device import pick_device
 from ..errors import DatasetError, InvalidSetting, OutputNotWritable
-from ..evaluate.scores import StructureScores, StructureSummary, compare_labels, summarize
+from ..evaluate.scores import StructureScores, compare_labels, summarize
 from ..evaluate.tables import write_csv
-from ..files import read_image, read_labels
+from ..files import read_labels
 from ..files.atomic import atomic_path
 from ..files.model_package import read_model, write_model
 from ..files.model_spec import ModelSpec
@@ -26,14 +26,17 @@ from ..progress import SILENT, Progress
 from ..segment.model import load_model
 from ..segment.predict import segment
 from .batches import AugmentedBatches, BatchSource, SyntheticBatches, synthetic_examples
-from .card import write_card
+from .card import card_numbers, write_card
 from .checkpoint import Training
-from .dataset import Case, Example, Split, find_cases, find_label_maps, load_examples, split_by_patient
+from .dataset import Case, Example, Split, load_examples, read_case_image
+from .folds import train_folds
 from .label_maps import LabelMaps, read_label_maps
-from .loop import train_network
+from .layouts import find_dataset, order_channels
+from .loop import is_over, train_network
 from .settings import TrainingSettings
+from .split import split_cases, split_faults
+from .workers import Workers, join_workers
 
-CARD_METRICS = ("dice", "hd95_mm", "assd_mm", "nsd")
 HeldOut = Iterable[tuple[str, Image, Labels]]
 
 
@@ -73,39 +76,76 @@ def train_model(
 ) -> ModelSpec | None:
     """Train, test on the held-out patients with the product's own predictor, and write the package.
 
+    Started by ``torchrun``, the processes share each batch; the result is that of one process.
+
     Args:
-        data: folder with ``images`` and ``labels``; of label maps alone, if the settings say how images are made.
-        settings: what to train and how.
+        data: see :func:`layouts.find_dataset`; of label maps alone, if the settings say how images are made.
+        settings: what to train and how; with ``folds`` and no ``fold``, all of them and their ensemble.
         output: gets ``checkpoint.safetensors`` (a second call goes on from it), ``curve.png``, ``events/``,
-            ``settings.json``, ``split.json``, ``test_scores.csv`` and the finished ``model/``.
+            ``settings.json``, ``split.json``, ``test_scores.csv`` and the finished ``model/``; of all folds
+            ``fold-0/`` and so on, ``test_scores.csv`` and ``model/``.
         stop_after_minutes: the training stops then, to go on with the next call.
 
     Returns:
         The description of the finished model; None if the time was over before.
 
     Raises:
-        DatasetError: all faults of all cases at once, before the first epoch; or the checkpoint in ``output`` comes
-            from another split, so that test cases of now may have been training cases then.
+        DatasetError: all faults of the data and of all cases at once, before the first epoch; or the checkpoint in
+            ``output`` comes from another split, so that test cases of now may have been training cases then.
         OutputNotWritable: the folder cannot be made.
+        WorkerLost: another process has ended.
     """
-    chosen_device = pick_device(device)
-    cases = find_cases(data) if settings.synthesis is None else find_label_maps(data)
-    shares = settings.validation, settings.test
-    split = split_by_patient(cases, *shares, settings.seed, settings.folds, settings.fold)
-    _begin(split, settings, output)
+    with join_workers(device) as (workers, chosen):
+        train = partial(_train_split, data, workers=workers, device=chosen)
+        if settings.folds and settings.fold is None:
+            return train_folds(train, settings, output, stop_after_minutes, progress, workers)
+        return train(settings, output, stop_after_minutes, progress)
+
+
+def _train_split(
+    data: Path,
+    settings: TrainingSettings,
+    output: Path,
+    stop_after_minutes: float,
+    progress: Progress,
+    *,
+    workers: Workers,
+    device: torch.device,
+) -> ModelSpec | None:
+    """Train on one split and test the model."""
+    split = _find_split(data, settings, progress.part(0.0, 0.05))
+    if workers.is_first:
+        _begin(split, settings, output)
+    if workers.decide(_is_finished(output)):
+        return read_model(output / "model")[0]
     source, validation, held_out = _prepare(split, settings, progress.part(0.0, 0.05))
     training = train_network(
         source,
         validation,
         settings,
         output,
-        device=chosen_device,
+        device=device,
+        workers=workers,
         stop_after_minutes=stop_after_minutes,
         progress=progress.part(0.05, 0.95),
     )
-    if len(training.history.losses) < settings.epochs:
+    if not is_over(training.history, settings):
         return None
-    return finish_model(split, held_out, settings, training, output, progress=progress.part(0.95, 1.0))
+    if workers.is_first:
+        finish_model(split, held_out, settings, training, output, progress=progress.part(0.95, 1.0))
+    workers.decide(True)  # the model is written
+    return read_model(output / "model")[0]
+
+
+def _find_split(data: Path, settings: TrainingSettings, progress: Progress) -> Split:
+    """The cases on their sides; where the data as a whole have faults, these are listed with those of all cases."""
+    dataset, faults = order_channels(
+        find_dataset(data, settings.synthesis is not None), tuple(channel.name for channel in settings.model.channels)
+    )
+    faults = [*dataset.faults, *faults, *split_faults(dataset.cases, settings)]
+    if faults:
+        load_examples(dataset.cases, settings.model, progress, known=faults)
+    return split_cases(dataset.cases, settings)
 
 
 def _prepare(
@@ -115,7 +155,7 @@ def _prepare(
     held_out, first, second = split.test or split.validation, len(split.train), len(split.train) + len(split.validation)
     cases = (*split.train, *split.validation, *split.test)
     if settings.synthesis is None:
-        examples = load_examples(cases, settings.model, progress)
+        examples = load_examples(cases, settings.model, progress, trained=first)
         return AugmentedBatches(examples[:first], settings), examples[first:second], read_cases(held_out)
     paths = [case.labels for case in cases]
     maps = read_label_maps(paths, settings.synthesis.roles, settings.synthesis.map_spacing_mm, progress)
@@ -131,7 +171,7 @@ def _prepare(
 def read_cases(cases: Sequence[Case]) -> HeldOut:
     """Cases from their files, one after the other."""
     for case in cases:
-        yield case.name, read_image(case.image), read_labels(case.labels)
+        yield case.name, read_case_image(case), read_labels(case.labels)
 
 
 def _make_cases(maps: LabelMaps, settings: TrainingSettings) -> HeldOut:
@@ -158,12 +198,12 @@ def finish_model(
         write_model(Path(untested), settings.model, [best], "")
         cases = score_cases(untested, held_out, progress)
     folder, side = output / "model", "test" if split.test else "validation"
-    fold = f", fold {settings.fold + 1} of {settings.folds}" if settings.folds else ""
+    fold = f", fold {settings.fold + 1} of {settings.folds}" if settings.fold is not None else ""
     summaries = summarize(cases)
     write_csv(cases, output / "test_scores.csv")
     spec = settings.model.model_copy(
         update={
-            "scores": {s.name: _numbers(s) for s in summaries},
+            "scores": card_numbers(summaries),
             "training": {
                 **settings.model.training,
                 "cases": f"{len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test",
@@ -188,13 +228,10 @@ def score_cases(model: Path | str, held_out: HeldOut, progress: Progress = SILEN
     return scores
 
 
-def _numbers(summary: StructureSummary) -> dict[str, float]:
-    """Mean and worst value of the card's metrics, none for a structure that is in no case."""
-    numbers = {"cases": float(summary.cases), "missed": float(summary.missed)}
-    for name in CARD_METRICS if summary.cases else ():
-        metric = summary.metrics[name]
-        numbers |= {f"{name}_mean": round(metric.mean, 4), f"{name}_worst": round(metric.worst, 4)}
-    return numbers
+def _is_finished(output: Path) -> bool:
+    """Whether the model of the present settings is written."""
+    model, settings = output / "model" / "model.json", output / "settings.json"
+    return model.exists() and model.stat().st_mtime_ns > settings.stat().st_mtime_ns
 
 
 def _begin(split: Split, settings: TrainingSettings, output: Path) -> None:
@@ -217,5 +254,6 @@ def _begin(split: Split, settings: TrainingSettings, output: Path) -> None:
         ) from None
     texts = {written: json.dumps(groups, indent=1), output / "settings.json": settings.model_dump_json(indent=1)}
     for path, text in texts.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        if not path.exists() or path.read_text(encoding="utf-8") != text + "\n":
+            with atomic_path(path) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")

@@ -13,31 +13,40 @@ from ..segment.engines import Source, make_engine
 from ..segment.stream import Streaming, stream_planes
 from ..segment.tiles import lay_tiles, pad_to_tiles
 from .dataset import Example
+from .workers import ALONE, Workers
 
 
 def validate(
-    network: torch.nn.Module, examples: Sequence[Example], spec: ModelSpec, progress: Progress = SILENT
+    network: torch.nn.Module,
+    examples: Sequence[Example],
+    spec: ModelSpec,
+    progress: Progress = SILENT,
+    workers: Workers = ALONE,
 ) -> list[float]:
     """Mean Dice of each class over whole examples; a class missed or invented scores 0, absent in both is left out.
+
+    Args:
+        workers: each looks at its share of the examples; the result is that of all examples.
 
     Raises:
         NonFiniteOutput: the network gave NaN.
         Cancelled: between two examples or tiles.
     """
     network.eval()
-    dice: list[list[float]] = [[] for _ in spec.labels]
-    for example in examples:
+    sums = torch.zeros((2, len(spec.labels)), dtype=torch.float64)
+    for example in workers.share(examples):
         progress.check_cancelled()
         predicted = predict_labels(network, example.image, spec)
         right = example.labels[predicted == example.labels]
-        overlap, found, wanted = (
-            torch.bincount(labels.flatten(), minlength=spec.classes).tolist()
+        overlap, *sizes = (
+            torch.bincount(labels.flatten(), minlength=spec.classes)[1:].double()
             for labels in (right, predicted, example.labels)
         )
-        for number, values in enumerate(dice, start=1):
-            if size := found[number] + wanted[number]:
-                values.append(2 * overlap[number] / size)
-    return [sum(values) / max(1, len(values)) for values in dice]
+        size = sizes[0] + sizes[1]
+        sums += torch.stack((2 * overlap / size.clamp(min=1), (size > 0).double()))
+    device = next(network.parameters()).device
+    total, count = workers.sum(sums.to(device) if workers.count > 1 else sums).cpu()
+    return (total / count.clamp(min=1)).tolist()
 
 
 def predict_labels(network: torch.nn.Module, image: torch.Tensor, spec: ModelSpec) -> torch.Tensor:

@@ -17,18 +17,28 @@ Size = tuple[int, int, int]
 
 
 def random_matrix(
-    chance: Chance, rotation_degrees: float, scale: float, shear: float = 0.0, mirror_axes: Sequence[int] = ()
+    chance: Chance,
+    rotation_degrees: float,
+    scale: float,
+    shear: float = 0.0,
+    mirror_axes: Sequence[int] = (),
+    axes: Sequence[int] = (0, 1, 2),
 ) -> torch.Tensor:
-    """[3, 3] on the CPU: a turn about each axis, a scaling of each, a shear, and mirrored axes (each with 1/2)."""
+    """[3, 3] on the CPU: a turn about each axis, a scaling of each, a shear, and mirrored axes (each with 1/2).
+
+    ``axes`` are those that move: with (0, 1) all stays within the slice, and the only turn is about the third.
+    """
     matrix = torch.eye(3)
-    for axis in range(3):
+    for axis in range(3) if len(axes) == 3 else (2,):
         angle = math.radians(chance.uniform(-rotation_degrees, rotation_degrees))
         first, second = (axis + 1) % 3, (axis + 2) % 3
         turn = torch.eye(3)
         turn[first, first] = turn[second, second] = math.cos(angle)
         turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
         matrix = matrix @ turn
-    stretch = torch.diag(torch.tensor([chance.uniform(1 - scale, 1 + scale) for _ in range(3)]))
+    stretch = torch.eye(3)
+    for axis in axes:
+        stretch[axis, axis] = chance.uniform(1 - scale, 1 + scale)
     if shear:
         stretch = stretch + torch.tensor(
             [[0.0 if row == column else chance.uniform(-shear, shear) for column in range(3)] for row in range(3)]
