@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from small_training import small_spec, write_random_model
@@ -34,3 +35,12 @@ def an_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MEDSEGREG_MODELS", str(tmp_path / "store"))
     monkeypatch.setenv("MEDSEGREG_KEYS", str(tmp_path / "keys"))
     return tmp_path / "store"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Sums of several threads are not the same twice."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

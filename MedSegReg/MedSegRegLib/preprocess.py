@@ -1,14 +1,12 @@
-"""Preparing intensities and grids by named steps. Both walks: checked image -> [preprocess] -> algorithm.
+"""Preparing intensities by named steps. Both walks: checked image -> [preprocess] -> algorithm.
 
-Each step is data (it is written into a model's ``model.json``) with one method, ``apply(image) -> image``. Intensity
-steps keep the grid; the grid changes only in :func:`to_model_grid`, and the way back is a resampling onto the volume's
-own grid.
+Each step is data (it is written into a model's ``model.json``) with one method, ``apply(image) -> image``. No step
+changes the grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import permutations
 from typing import Annotated, Literal
 
 import numpy as np
@@ -21,7 +19,6 @@ from skimage import exposure
 from .errors import InvalidSetting, NoContrast, TooFewVoxels
 from .geometry import Geometry
 from .image import Image
-from .resample import resample_image
 
 
 class Step(BaseModel):
@@ -282,51 +279,6 @@ def apply_steps(image: Image, steps: Sequence[Step]) -> Image:
     for step in steps:
         image = step.apply(image)
     return image
-
-
-def to_model_grid(image: Image, spacing_mm: tuple[float, float, float]) -> Image:
-    """The image in the orientation and spacing that a model was trained on."""
-    return resample_image(image, model_grid(image.geometry, spacing_mm), fill=float(image.tensor.min()))
-
-
-def model_grid(
-    geometry: Geometry,
-    spacing_mm: tuple[float | None, float | None, float | None],
-    axes: str = "ras",
-    stretch: bool = False,
-) -> Geometry:
-    """The grid a model sees: at right angles, of this spacing, covering the field of view of the volume.
-
-    Oblique volumes keep their obliqueness (only axes are exchanged and flipped); a sheared grid is replaced by the
-    nearest orthogonal one, so that the shear is undone by resampling through the true matrix.
-
-    Args:
-        geometry: of the volume.
-        spacing_mm: along the grid's i, j, k; None keeps that of the volume.
-        axes: ``ras``: i, j, k run nearest to right, anterior, superior; ``sar`` the other way round, and so on. Else
-            the volume's axes that become the grid's i, j, k, such as ``ijk``.
-        stretch: change the spacing so that a whole number of voxels covers the volume exactly.
-    """
-    u, _, vt = np.linalg.svd(geometry.directions)
-    directions = u @ vt
-    if "r" in axes:
-        nearest = max(permutations(range(3)), key=lambda p: sum(abs(directions[axis, p[axis]]) for axis in range(3)))
-        towards = ["ras".index(letter) for letter in axes]
-        order = tuple(nearest[n] for n in towards)
-        frame = directions[:, order] * np.where(directions[towards, order] < 0, -1.0, 1.0)
-    else:
-        order = tuple("ijk".index(letter) for letter in axes)
-        frame = directions[:, order]
-    extent = np.ptp((geometry.corners_ras() - geometry.centre_ras) @ frame, axis=0)
-    own = np.asarray(geometry.spacing_mm)[list(order)]
-    spacing = np.array([own[n] if wanted is None else wanted for n, wanted in enumerate(spacing_mm)], np.float64)
-    size = np.maximum(1, np.rint(np.round(extent / spacing, 6))).astype(int)
-    if stretch:
-        spacing = extent / size
-    matrix = np.eye(4)
-    matrix[:3, :3] = frame * spacing
-    matrix[:3, 3] = geometry.centre_ras - matrix[:3, :3] @ ((size - 1) / 2)
-    return Geometry((int(size[0]), int(size[1]), int(size[2])), matrix)
 
 
 def _each_channel(image: Image, work: Callable[[np.ndarray], np.ndarray]) -> Image:

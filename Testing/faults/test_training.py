@@ -23,6 +23,7 @@ from MedSegRegLib.train.record import Record
 from MedSegRegLib.train.run import train_model
 from small_training import ball, ball_example, small_settings, small_spec, write_balls, write_case
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TESTING = Path(__file__).parents[1]
 needs_limits = pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are those of POSIX")
 
@@ -43,15 +44,6 @@ def write_bytes(path, content):
 Path.write_bytes = write_bytes
 save_checkpoint(Path(sys.argv[1]) / "checkpoint.safetensors", Training(network, torch.optim.SGD(network.parameters())))
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums of several threads are not the same twice."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from scipy.spatial.transform import Rotation
 from MedSegRegLib.errors import NoContrast, NoOverlap, SpacingOutOfRange
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
-from MedSegRegLib.preprocess import CtWindow, NonzeroZScore, ScaleRange, ZScore, model_grid, to_model_grid
+from MedSegRegLib.model_grid import model_grid
+from MedSegRegLib.preprocess import CtWindow, NonzeroZScore, ScaleRange, ZScore
 from MedSegRegLib.resample import resample_image
 from MedSegRegLib.segment.prepare import grid_of, prepare, thick_axis, window_around
 from MedSegRegLib.segment.resize import resize_cubic
@@ -25,6 +26,10 @@ from small_training import small_spec
 OBLIQUE = Rotation.from_euler("xyz", (7, -12, 20), degrees=True).as_matrix()
 AXES = ["".join(order) for order in itertools.permutations("ijk")]
 ANATOMICAL = ["".join(order) for order in itertools.permutations("ras")]
+
+
+def on_model_grid(image: Image, spacing_mm: tuple[float, float, float]) -> Image:
+    return resample_image(image, model_grid(image.geometry, spacing_mm), fill=float(image.tensor.min()))
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def on_two(**changes: object):
 
 def test_by_default_the_image_is_resampled_linearly_and_then_normalised(an_image):
     spec = small_spec(spacing_mm=(1.5, 1.5, 1.5))
-    found, expected = prepare(an_image, spec), ZScore().apply(to_model_grid(an_image, (1.5, 1.5, 1.5)))
+    found, expected = prepare(an_image, spec), ZScore().apply(on_model_grid(an_image, (1.5, 1.5, 1.5)))
     assert torch.equal(found.tensor, expected.tensor)
     assert found.geometry.same_grid(expected.geometry, 1e-9)
     assert found.name == "study 7"
@@ -178,7 +183,7 @@ def test_the_thick_axis_is_named_in_the_grid_that_is_asked_for():
 def test_intensities_are_normalised_on_the_images_own_grid_if_the_model_wants_that(an_image):
     spec = small_spec(spacing_mm=(2.0, 2.0, 2.0), grid={"normalise_first": True})
     found = prepare(an_image, spec).tensor
-    assert torch.equal(found, to_model_grid(ZScore().apply(an_image), (2.0, 2.0, 2.0)).tensor)
+    assert torch.equal(found, on_model_grid(ZScore().apply(an_image), (2.0, 2.0, 2.0)).tensor)
     assert not torch.equal(found, prepare(an_image, small_spec(spacing_mm=(2.0, 2.0, 2.0))).tensor)
 
 

@@ -14,7 +14,7 @@ from skimage.transform import resize
 
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
-from MedSegRegLib.preprocess import model_grid
+from MedSegRegLib.model_grid import model_grid
 from MedSegRegLib.resample import resample_image
 from MedSegRegLib.segment.resize import resize_cubic
 

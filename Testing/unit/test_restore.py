@@ -12,7 +12,7 @@ from random_geometries import FEW, geometries, grid_pairs, itk_image
 from scipy import ndimage
 
 from MedSegRegLib.geometry import Geometry
-from MedSegRegLib.preprocess import model_grid
+from MedSegRegLib.model_grid import model_grid
 from MedSegRegLib.segment.decide import SCORES_AT_ONCE, Decision
 from MedSegRegLib.segment.engines import Head
 from MedSegRegLib.segment.restore import Restorer

@@ -27,17 +27,9 @@ from MedSegRegLib.train.split import split_by_patient
 from MedSegRegLib.train.validate import validate
 from small_training import ball, ball_example, random_network, small_settings, small_spec, write_balls, write_case
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 LEFT_BY_A_TRAINING = ["checkpoint.previous.safetensors", "checkpoint.safetensors", "curve.png", "events"]
 NAMES = ["a_visit1", "a_visit2", "b", "c", "d", "e_ses-1", "e_ses-2", "f"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums of several threads are not the same twice."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -33,17 +33,9 @@ from MedSegRegLib.train.corrections import (
 from MedSegRegLib.train.fine_tune import FineTuning, fine_tune
 from small_training import ball, ball_example, random_network, small_spec, write_balls, write_case, write_random_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = FineTuning(steps=15, learning_rate=3e-2, augmentation=Augmentation(elastic_probability=0.0))
 GRID = Geometry.from_spacing((24, 24, 24))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums of several threads are not the same twice."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

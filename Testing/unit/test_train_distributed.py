@@ -21,6 +21,7 @@ from MedSegRegLib.train.settings import TrainingSettings
 from MedSegRegLib.train.workers import Workers
 from small_training import ball_example, small_settings, write_balls
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TESTING = Path(__file__).parents[1]
 SETTINGS = small_settings(epochs=2, batch_size=4, optimizer="sgd", learning_rate=0.01, average=0.9)
 
@@ -43,15 +44,6 @@ try:
 except WorkerLost as error:
     print("WorkerLost", error, flush=True)
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums of several threads are not the same twice."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from ..files.model_spec import ModelSpec
 from ..geometry import Geometry
 from ..image import Image
 from ..image_checks import look_at_spacing
-from ..preprocess import apply_steps, model_grid
+from ..model_grid import model_grid
+from ..preprocess import apply_steps
 from ..report import raise_refusals
 from ..resample import resample_image
 from .resize import resize_cubic

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from ..errors import DatasetError, MedSegRegError
 from ..files import read_labels
 from ..files.architectures import Strict
-from ..preprocess import model_grid
+from ..model_grid import model_grid
 from ..progress import SILENT, Progress
 from ..resample import resample_labels
 
