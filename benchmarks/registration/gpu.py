@@ -20,7 +20,7 @@ import simulated
 import torch
 import typer
 from child import Conditions, run_once
-from environment import python_of
+from isolated import python_of
 from pairs import Contents, Pair, make_pair
 from traffic import as_text, memory_bandwidth, profile_traffic
 
