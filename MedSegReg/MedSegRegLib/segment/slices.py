@@ -55,17 +55,18 @@ class Place:
         shape = np.broadcast_shapes(*(axis.low.shape for axis in self.axes), self.inside.shape)
         one = features.new_ones(())
         ends: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
-        for axis in self.axes:
-            low = axis.low.expand(shape)[voxels]
+        for axis, stride in zip(self.axes, (1, columns, rows * columns), strict=True):
+            low = _pick(axis.low, voxels, shape) * stride
             if axis.share is None:
                 ends.append([(low, one)])
             else:
-                share = axis.share.expand(shape)[voxels].to(features.dtype)
-                ends.append([(low, 1 - share), (axis.high.expand(shape)[voxels], share)])
+                share = _pick(axis.share, voxels, shape).to(features.dtype)
+                ends.append([(low, 1 - share), (_pick(axis.high, voxels, shape) * stride, share)])
         total = features.new_zeros((features.shape[0], len(voxels[0])))
-        for (i, weight_i), (j, weight_j), (k, weight_k) in itertools.product(*ends):
-            corner = flat.index_select(1, (k * rows + j) * columns + i)
-            total.addcmul_(corner, weight_i * weight_j * weight_k)
+        for (k, weight_k), (j, weight_j) in itertools.product(ends[2], ends[1]):
+            row, weight = k + j, weight_k * weight_j
+            for i, weight_i in ends[0]:
+                total.addcmul_(flat.index_select(1, row + i), weight * weight_i)
         return total
 
 
@@ -77,6 +78,14 @@ def covered_window(geometry: Geometry, grid: Geometry) -> tuple[tuple[int, int, 
     high = np.clip(np.ceil(corners.max(axis=0)), low, last).astype(int)
     i, j, k = (high - low + 1).tolist()
     return tuple(low.tolist()), (i, j, k)
+
+
+def _pick(values: torch.Tensor, voxels: tuple[torch.Tensor, ...], shape: tuple[int, ...]) -> torch.Tensor:
+    """[N] values at the voxels, of a tensor that broadcasts to ``shape``; one that varies along one axis is quicker."""
+    varying = [n for n, size in enumerate(values.shape) if size > 1]
+    if len(varying) == 1:
+        return values.flatten().index_select(0, voxels[varying[0]])
+    return values.expand(shape)[voxels]
 
 
 class SliceMap:
