@@ -35,9 +35,10 @@ def list_models(as_json: Json = False) -> None:
         damaged = [{"folder": str(folder), "error": error.found} for folder, error in faults.items()]
         show_result("", {"models": models, "damaged": damaged}, True)
         return
-    table = Table(
-        "name", "title", "version", "input", "structures", "mean Dice on held-out cases", "licence", "signature"
-    )
+    table = Table()
+    table.add_column("name", no_wrap=True, min_width=max((len(s.name) for s in specs.values()), default=4))
+    for title in ("title", "version", "input", "structures", "mean Dice on held-out cases", "licence", "signature"):
+        table.add_column(title)
     for folder, spec in specs.items():
         cells = (spec.name, spec.title, spec.version, _inputs(spec), _structures(spec, 8), _dice(spec), spec.licence)
         table.add_row(*(plain(cell) for cell in (*cells, str(signature_state(folder)))))
