@@ -192,6 +192,10 @@ class Geometry:
         matrix[:3, 3] = self.map_voxels(np.asarray(start_ijk))
         return Geometry(size_ijk, matrix)
 
+    def moved(self, matrix: np.ndarray) -> Geometry:
+        """The same voxels at other places: ``matrix`` is 4x4, RAS mm to RAS mm."""
+        return Geometry(self.size_ijk, np.asarray(matrix, np.float64) @ self.ijk_to_ras)
+
     def exchanged(self, order_kji: tuple[int, int, int]) -> Geometry:
         """The grid of the array whose axes are these (0, 1, 2) of this grid's (k, j, i): the same voxels and places."""
         columns = [2 - axis for axis in order_kji[::-1]]

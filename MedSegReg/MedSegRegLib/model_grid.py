@@ -5,6 +5,7 @@ The way back is a resampling onto the volume's own grid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -50,3 +51,12 @@ def model_grid(
     matrix[:3, :3] = frame * spacing
     matrix[:3, 3] = geometry.centre_ras - matrix[:3, :3] @ ((size - 1) / 2)
     return Geometry((int(size[0]), int(size[1]), int(size[2])), matrix)
+
+
+def standard_grid(
+    size_ijk: tuple[int, int, int], spacing_mm: Sequence[float], centre_ras_mm: Sequence[float]
+) -> Geometry:
+    """The grid along right, anterior, superior with a given centre."""
+    matrix = np.diag([*spacing_mm, 1.0])
+    matrix[:3, 3] = np.asarray(centre_ras_mm) - matrix[:3, :3] @ ((np.asarray(size_ijk) - 1) / 2)
+    return Geometry(size_ijk, matrix)

@@ -22,11 +22,13 @@ from MedSegRegLib.files.model_spec import ModelSpec
 from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
 from MedSegRegLib.segment import load_model, segment
+from MedSegRegLib.segment.prepare import grid_of
 from MedSegRegLib.train.batches import synthetic_examples
 from MedSegRegLib.train.dataset import find_label_maps
 from MedSegRegLib.train.label_maps import LabelRoles, read_label_maps
 from MedSegRegLib.train.run import read_settings
 from MedSegRegLib.train.settings import TrainingSettings
+from MedSegRegLib.workflows.locate import segment_anywhere
 
 NOT_CORE = ("cerebral", "fluid")
 FLUID = "cerebrospinal fluid"
@@ -54,7 +56,7 @@ def main(
         columns["held-out synthetic"] = _mean(list(_synthetic(loaded, trained, maps, held_out, examples)))
     for truth in (*(icbm152(icbm) if icbm else ()), *(fsaverage(fs) if fs else ())):
         started = time.process_time()
-        found = segment(truth.image, loaded).labels.numpy()
+        found = segment_anywhere(truth.image, loaded).labels.numpy()
         typer.echo(f"{truth.name}: {time.process_time() - started:.1f} CPU s")
         columns[truth.name] = _dice(found, _to_labels(truth, roles), loaded.spec)
         if truth.mask is not None:
@@ -70,8 +72,9 @@ def main(
 
 def _synthetic(loaded, settings: TrainingSettings, folder: Path, held_out: list[str], count: int) -> Iterator[Scores]:
     paths = [case.labels for case in find_label_maps(folder) if case.name in held_out]
-    maps = read_label_maps(paths, settings.synthesis.roles, settings.synthesis.map_spacing_mm)
-    geometry = Geometry.from_spacing(loaded.spec.tile_ijk, loaded.spec.spacing_mm)
+    centre = loaded.spec.standard.centre_ras_mm if loaded.spec.standard else None
+    maps = read_label_maps(paths, settings.synthesis.roles, settings.synthesis.map_spacing_mm, centre_ras_mm=centre)
+    geometry = grid_of(Geometry.from_spacing(loaded.spec.tile_ijk, loaded.spec.spacing_mm), loaded.spec)
     for example in synthetic_examples(maps, settings, count):
         found = segment(Image(example.image, geometry), loaded).labels
         yield _dice(found.numpy(), example.labels.numpy(), loaded.spec)

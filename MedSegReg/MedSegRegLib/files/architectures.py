@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Width = Annotated[int, Field(ge=1, le=2048)]
 Blocks = Annotated[int, Field(ge=1, le=16)]
 Kernel = Annotated[int, Field(ge=1, le=9)]
+AtlasSide = Annotated[int, Field(ge=2, le=256, multiple_of=2)]
 Stride = Annotated[int, Field(ge=1, le=8)]
 
 
@@ -86,6 +87,26 @@ class UNetArchitecture(Strict):
         return totals[0], totals[1], totals[2]
 
 
+class AtlasUNetArchitecture(UNetArchitecture):
+    """Settings of a U-Net over one fixed field of view in a template's space, with an atlas (``segment.atlas_unet``).
+
+    Attributes:
+        atlas_kji: voxels of the atlas over that field of view; means of tissues are local to boxes of two of them.
+        tissues: for the background and each label the tissue whose intensities it has, 0 for the background's.
+    """
+
+    name: Literal["atlas_unet"]  # type: ignore[assignment]
+    dimensions: Literal[3] = 3
+    atlas_kji: tuple[AtlasSide, AtlasSide, AtlasSide]
+    tissues: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _tissues_in_order(self) -> AtlasUNetArchitecture:
+        if self.tissues[0] != 0 or set(self.tissues) != set(range(max(self.tissues) + 1)):
+            raise ValueError("tissues must begin with 0 and use every number up to the largest")
+        return self
+
+
 class ContextUNetArchitecture(Strict):
     """Settings of the U-Net with residual context modules of Isensee et al. (BraTS 2017), which HD-BET uses."""
 
@@ -132,7 +153,8 @@ class OnnxArchitecture(Strict):
 
 
 Architecture = Annotated[
-    UNetArchitecture | ContextUNetArchitecture | MonaiArchitecture | OnnxArchitecture, Field(discriminator="name")
+    UNetArchitecture | AtlasUNetArchitecture | ContextUNetArchitecture | MonaiArchitecture | OnnxArchitecture,
+    Field(discriminator="name"),
 ]
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..image import Code, Structure
 from ..preprocess import IntensityStep
-from .architectures import Architecture, Strict
+from .architectures import Architecture, AtlasUNetArchitecture, Strict
 
 SpacingMm = Annotated[float, Field(ge=0.01, le=50)]
 Side = Annotated[int, Field(ge=1, le=1024)]
@@ -80,6 +80,18 @@ class RegionSpec(Strict):
     boxes_ras_mm: tuple[tuple[tuple[Mm, Mm, Mm], tuple[Mm, Mm, Mm]], ...]
     prefixes: tuple[str, ...]
     modifiers: tuple[CodeSpec, ...]
+
+
+class StandardSpec(Strict):
+    """The model works on one grid in the space of a shipped template; images are brought there (affine).
+
+    Attributes:
+        template: name of the sample that carries the space.
+        centre_ras_mm: of the grid, which has the model's spacing and the size of one tile.
+    """
+
+    template: str
+    centre_ras_mm: tuple[Mm, Mm, Mm]
 
 
 class FindSpec(Strict):
@@ -157,6 +169,7 @@ class ModelSpec(Strict):
         spacing_mm: of the model's grid along i, j, k; None keeps the image's own.
         tile_ijk: k is 1 for a network over single slices.
         find: a coarse model that finds where to look; ``region`` does so by a template.
+        standard: the space of a template, in which the model works on one grid.
         previous_stage: the package in the folder ``previous`` runs first, and its labels, one channel each, follow the
             image's channels (a cascade).
         weights: more than one file is an ensemble: the mean of their scores decides.
@@ -182,6 +195,7 @@ class ModelSpec(Strict):
     keep_largest_component: bool = False
     region: RegionSpec | None = None
     find: FindSpec | None = None
+    standard: StandardSpec | None = None
     previous_stage: bool = False
     licence: str
     training: dict[str, str | int | float]
@@ -207,6 +221,26 @@ class ModelSpec(Strict):
         if self.architecture.dimensions == 2 and self.tile_ijk[2] != 1:
             raise ValueError("tile_ijk must end with 1 for a network over single slices")
         return self
+
+    @model_validator(mode="after")
+    def _standard_is_whole(self) -> ModelSpec:
+        if self.architecture.name == "atlas_unet":
+            self._require_atlas_fits(self.architecture)
+        if self.standard is None:
+            return self
+        if None in self.spacing_mm or self.grid != GridSpec():
+            raise ValueError("'standard' needs a spacing along every axis, and the default 'grid'")
+        if self.region or self.find or self.previous_stage:
+            raise ValueError("'standard' cannot be combined with 'region', 'find' or 'previous_stage'")
+        return self
+
+    def _require_atlas_fits(self, architecture: AtlasUNetArchitecture) -> None:
+        if self.standard is None or len(self.channels) > 1:
+            raise ValueError("an atlas_unet needs 'standard', and a single channel")
+        if len(architecture.tissues) != self.classes:
+            raise ValueError(f"an atlas_unet needs {self.classes} 'tissues': of the background and of each label")
+        if any(n % side for n, side in zip(self.tile_ijk[::-1], architecture.atlas_kji, strict=True)):
+            raise ValueError("tile_ijk must be multiples of the atlas' sides")
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ModelSpec:

@@ -88,7 +88,9 @@ def step_down(rungs: list[Rung], work: Callable[[Rung], Result]) -> tuple[Result
 def _halved(tile: tuple[int, int, int], spec: ModelSpec) -> tuple[int, int, int]:
     """Half the tile along every axis that is long enough, as a multiple of what the network needs."""
     architecture = spec.architecture
-    if architecture.name == "onnx" or (architecture.name == "monai" and architecture.network == "UNETR"):
+    if architecture.name in ("onnx", "atlas_unet") or (
+        architecture.name == "monai" and architecture.network == "UNETR"
+    ):
         return tile  # made for one size
     i, j, k = (
         max(half, multiple)

@@ -13,7 +13,14 @@ import torch
 from torch import nn
 
 from ..errors import MissingPackage, ModelMismatch
-from ..files.architectures import Architecture, ContextUNetArchitecture, MonaiArchitecture, UNetArchitecture
+from ..files.architectures import (
+    Architecture,
+    AtlasUNetArchitecture,
+    ContextUNetArchitecture,
+    MonaiArchitecture,
+    UNetArchitecture,
+)
+from .atlas_unet import AtlasUNet
 from .context_unet import ContextUNet
 from .unet import UNet
 
@@ -56,6 +63,8 @@ def build_network(architecture: Architecture, channels: int, classes: int) -> nn
         MissingPackage: a network of MONAI, which is not installed.
         ModelMismatch: settings that the network does not take.
     """
+    if isinstance(architecture, AtlasUNetArchitecture):
+        return AtlasUNet(architecture, channels, classes)
     if isinstance(architecture, UNetArchitecture):
         return UNet(architecture, channels, classes)
     if isinstance(architecture, ContextUNetArchitecture):

@@ -73,6 +73,7 @@ def segment(
     *,
     device: str = "auto",
     region: np.ndarray | None = None,
+    to_standard: np.ndarray | None = None,
     progress: Progress = SILENT,
 ) -> Segmentation:
     """Segment one image.
@@ -86,6 +87,8 @@ def segment(
         options: what to give and how carefully.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         region: RAS mm points [N, 3]; only their bounding box, along the axes of the model's grid, is looked at.
+        to_standard: for a model that works in the space of a template: [4, 4], RAS mm of the image to those of the
+            template (``workflows.locate`` finds it); without it the image is taken to be in that space.
         progress: told before each tile; may cancel.
 
     Raises:
@@ -100,16 +103,21 @@ def segment(
     wanted = wanted_labels(spec, options.structures)
     if not isinstance(image, Image):
         image = join_channels(image, spec)
-    window = None if region is None else window_around(grid_of(image.geometry, spec), region)
+    wanted_window = None if region is None else window_around(_searched(image.geometry, spec), region)
+    window = wanted_window if spec.standard is None else None
     plan = make_plan(model, image.geometry, window, options.mirror)
     image, findings = check_image(image, need_of(spec, plan.host_bytes), options.replace_nonfinite)
+    placed = image if to_standard is None else replace(image, geometry=image.geometry.moved(to_standard))
+    where = None if spec.standard else region
     with torch.no_grad():
         (restored, ran_on), steps = step_down(
             rungs_of(spec, model.device, plan.batch),
-            lambda rung: _run(model, image, image.geometry, options, region, rung, progress.part(0.0, 0.95)),
+            lambda rung: _run(model, placed, placed.geometry, options, where, rung, progress.part(0.0, 0.95)),
         )
     progress.update(0.95, "cleaning labels")
     labels = Labels(restored.labels, image.geometry, spec.structures, image.name)
+    if spec.standard and wanted_window is not None:
+        _clear_outside(labels, wanted_window)
     labels = _clean(labels, spec, options, wanted, model.device)
     progress.update(1.0, "done")
     return Segmentation(
@@ -118,6 +126,20 @@ def segment(
         _provenance(ran_on, started) | _settings(spec, options, region),
         None if restored.confidence is None else Confidence(*restored.confidence),
     )
+
+
+def _searched(geometry: Geometry, spec: ModelSpec) -> Geometry:
+    """The grid along whose axes a region is cut: the model's, or the image's where that has no place in its world."""
+    return geometry if spec.standard else grid_of(geometry, spec)
+
+
+def _clear_outside(labels: Labels, window: Geometry) -> None:
+    """Nothing but the part of the labels' grid that a window covers."""
+    start = np.rint(labels.geometry.map_points(window.origin_ras)).astype(int)
+    inside = torch.zeros_like(labels.tensor, dtype=torch.bool)
+    i, j, k = (slice(s, s + n) for s, n in zip(start, window.size_ijk, strict=True))
+    inside[k, j, i] = True
+    labels.tensor[~inside] = 0
 
 
 def _run(

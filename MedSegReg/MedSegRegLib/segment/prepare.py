@@ -12,7 +12,7 @@ from ..files.model_spec import ModelSpec
 from ..geometry import Geometry
 from ..image import Image
 from ..image_checks import look_at_spacing
-from ..model_grid import model_grid
+from ..model_grid import model_grid, standard_grid
 from ..preprocess import apply_steps
 from ..report import raise_refusals
 from ..resample import resample_image
@@ -46,12 +46,14 @@ def prepare(image: Image, spec: ModelSpec, region: np.ndarray | None = None) -> 
 
 
 def grid_of(geometry: Geometry, spec: ModelSpec) -> Geometry:
-    """The model's grid over a volume.
+    """The model's grid over a volume; that of a model in a template's space does not depend on the volume.
 
     Raises:
         SpacingOutOfRange: the voxels of the volume are smaller or larger than medical images have.
     """
     raise_refusals(filter(None, [look_at_spacing(geometry)]))
+    if spec.standard is not None:
+        return standard_grid(spec.tile_ijk, spec.spacing_mm, spec.standard.centre_ras_mm)  # type: ignore[arg-type]
     return model_grid(geometry, spec.spacing_mm, spec.grid.axes, spec.grid.fit == "field_of_view")
 
 

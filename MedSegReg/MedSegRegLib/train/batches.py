@@ -14,7 +14,7 @@ from .chance import Chance
 from .dataset import Example, require_labels
 from .label_maps import LabelMaps
 from .settings import TrainingSettings
-from .synthesise import synthesise
+from .synthesise import mean_labels, synthesise
 from .workers import ALONE, Workers
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -30,6 +30,9 @@ class BatchSource(Protocol):
     @property
     def steps(self) -> int:
         """Batches an epoch."""
+
+    def frequencies(self) -> torch.Tensor | None:
+        """How often each class is at each voxel of a patch, [classes, K, J, I], where all patches lie at one place."""
 
     def epoch(self, number: int, first_step: int, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """Images [N, C, K, J, I] float32 and labels [N, K, J, I] long: this process's share, from a step on."""
@@ -50,6 +53,9 @@ class AugmentedBatches:
     def steps(self) -> int:
         """Batches an epoch."""
         return self._settings.steps_per_epoch or -(-len(self._examples) // self._settings.batch_size)
+
+    def frequencies(self) -> None:
+        """Patches lie anywhere."""
 
     def epoch(self, number: int, first_step: int, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """Batches of an epoch, from a step on."""
@@ -83,6 +89,13 @@ class SyntheticBatches:
     def steps(self) -> int:
         """Batches an epoch."""
         return self._settings.steps_per_epoch or GENERATED_STEPS
+
+    def frequencies(self) -> torch.Tensor | None:
+        """Of a model in a template's space."""
+        model = self._settings.model
+        if model.standard is None:
+            return None
+        return mean_labels(self._maps, model.tile_ijk[::-1], model.spacing_mm, model.classes)  # type: ignore[arg-type]
 
     def epoch(self, number: int, first_step: int, device: torch.device, workers: Workers = ALONE) -> Iterator[Batch]:
         """Batches of an epoch, from a step on."""

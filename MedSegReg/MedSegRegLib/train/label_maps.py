@@ -52,7 +52,7 @@ class LabelMaps:
     Attributes:
         names: of the maps.
         volumes: uint8 [K, J, I] each, axes right, anterior, superior; index 0 is value 0.
-        centres: of what has a target, (i, j, k) in voxels.
+        centres: of what has a target, or one point of a space that all maps are in; (i, j, k) in voxels.
         spacing_mm: of the isotropic voxels.
         tissues: [V] long; indices of one tissue look alike.
         kinds: [T] long, the kind of each tissue; a tissue without kindred is its own kind.
@@ -91,9 +91,16 @@ class LabelMaps:
 
 
 def read_label_maps(
-    paths: Sequence[Path], roles: LabelRoles, spacing_mm: float, progress: Progress = SILENT
+    paths: Sequence[Path],
+    roles: LabelRoles,
+    spacing_mm: float,
+    progress: Progress = SILENT,
+    centre_ras_mm: tuple[float, float, float] | None = None,
 ) -> LabelMaps:
     """Read label maps onto isotropic grids along right, anterior, superior, cut to what is not background.
+
+    Args:
+        centre_ras_mm: the centre of every map, where all are in one space; else each has its own.
 
     Raises:
         DatasetError: lists the faults of all maps at once: unreadable, nothing that has a target, or more than 255
@@ -103,7 +110,7 @@ def read_label_maps(
     for number, path in enumerate(paths):
         progress.update(number / len(paths), f"reading {path.name}")
         try:
-            grids.append(_read_volume(path, roles, spacing_mm))
+            grids.append(_read_volume(path, roles, spacing_mm, centre_ras_mm))
         except MedSegRegError as error:
             faults.append(f"{path.name}: {error}")
     if faults:
@@ -120,16 +127,23 @@ def read_label_maps(
     return LabelMaps(tuple(path.name for path in paths), volumes, tuple(c for _, c in grids), spacing_mm, **tables)
 
 
-def _read_volume(path: Path, roles: LabelRoles, spacing_mm: float) -> tuple[np.ndarray, tuple[float, float, float]]:
+def _read_volume(
+    path: Path, roles: LabelRoles, spacing_mm: float, centre_ras_mm: tuple[float, float, float] | None
+) -> tuple[np.ndarray, tuple[float, float, float]]:
     labels = read_labels(path)
-    volume = resample_labels(labels, model_grid(labels.geometry, (spacing_mm,) * 3)).tensor.numpy()
+    grid = model_grid(labels.geometry, (spacing_mm,) * 3)
+    volume = resample_labels(labels, grid).tensor.numpy()
     boxes = [np.flatnonzero(volume.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     wanted = np.isin(volume, [value for group in roles.targets for value in group])
     if not wanted.any():
         raise DatasetError("No voxel becomes a label", "values that are in 'targets'", "check the values")
     starts = [max(0, box[0] - MARGIN_VOXELS) for box in boxes]
     cut = volume[tuple(slice(s, box[-1] + 1 + MARGIN_VOXELS) for s, box in zip(starts, boxes, strict=True))]
-    k, j, i = (float(axis.mean()) - start for axis, start in zip(wanted.nonzero(), starts, strict=True))
+    if centre_ras_mm is None:
+        centre = np.array([axis.mean() for axis in wanted.nonzero()])
+    else:
+        centre = grid.map_points(np.array(centre_ras_mm))[::-1]
+    k, j, i = (centre - starts).tolist()
     return cut.astype(np.int32), (i, j, k)
 
 

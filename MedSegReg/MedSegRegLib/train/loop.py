@@ -10,9 +10,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from ..errors import DatasetError, InvalidSetting
 from ..progress import SILENT, Progress
+from ..segment.atlas_unet import AtlasUNet
 from ..segment.network import build_network
 from .batches import BatchSource
 from .checkpoint import History, Training, load_checkpoint, save_checkpoint
@@ -24,6 +26,7 @@ from .validate import validate
 from .workers import ALONE, Workers
 
 CHECKPOINT_SECONDS = 300.0
+RARE = 1e-3  # frequency that an atlas gives to what never was at a place
 
 
 def train_network(
@@ -60,7 +63,7 @@ def train_network(
     """
     _require_shares(validation, settings, workers)
     clock = Clock(60 * stop_after_minutes, settings.epochs * source.steps)
-    training = begin(settings, torch.device(device))
+    training = begin(settings, torch.device(device), source.frequencies())
     checkpoint = folder / "checkpoint.safetensors"
     load_checkpoint(checkpoint, training)
     network, history = workers.parallel(training.network, settings.deep_supervision), training.history
@@ -90,12 +93,20 @@ def is_over(history: History, settings: TrainingSettings) -> bool:
     return done >= settings.epochs or 0 < settings.patience <= waited
 
 
-def begin(settings: TrainingSettings, device: torch.device) -> Training:
-    """A training that has not done a step: random weights from the seed; the caller's random state stays as it is."""
+def begin(settings: TrainingSettings, device: torch.device, frequencies: torch.Tensor | None = None) -> Training:
+    """A training that has not done a step: random weights from the seed; the caller's random state stays as it is.
+
+    Args:
+        frequencies: [classes, K, J, I], from which a network with an atlas starts.
+    """
     spec = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = build_network(spec.architecture, len(spec.channels), spec.classes).to(device)
+        network = build_network(spec.architecture, len(spec.channels), spec.classes)
+    if isinstance(network, AtlasUNet) and frequencies is not None:
+        coarse = functional.adaptive_avg_pool3d(frequencies, list(network.atlas.shape[1:]))
+        network.atlas.data = (coarse + RARE).log()
+    network = network.to(device)
     return Training(
         network,
         make_optimizer(network, settings),

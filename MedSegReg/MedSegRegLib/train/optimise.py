@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 
 from ..errors import Diverged
+from ..progress import SILENT, Progress
 from .batches import Batch
 from .checkpoint import Training
 from .losses import deep_supervision_loss
@@ -17,6 +19,7 @@ MAX_SKIPPED_STEPS = 20
 LARGEST_GRADIENT = 12.0
 MOMENTUM = 0.99
 POLYNOMIAL_POWER = 0.9
+WARM_UP_STEPS = 10
 FIRST_RATE = 0.05  # share of the peak that the warm-up starts from
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -44,7 +47,7 @@ def learning_rate(settings: TrainingSettings, epoch: float) -> float:
 def precision(settings: TrainingSettings, device: torch.device) -> torch.dtype:
     """What the network computes in on this device."""
     if device.type != "cuda":
-        return torch.float32
+        return torch.bfloat16 if device.type == "cpu" and settings.precision == "bfloat16" else torch.float32
     if settings.precision == "auto":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return PRECISIONS[settings.precision]
@@ -98,3 +101,38 @@ def _follow(
     with torch.no_grad():
         for average, value in zip(mean.parameters(), network.parameters(), strict=True):
             average.lerp_(value, 1 - keep)
+
+
+def descend(
+    parameters: Sequence[torch.Tensor],
+    loss_of: Callable[[int], torch.Tensor],
+    steps: int,
+    learning_rate: float,
+    progress: Progress = SILENT,
+    doing: str = "training",
+) -> None:
+    """A short training of a few minutes, without epochs or checkpoints, by AdamW without decay.
+
+    Args:
+        parameters: that are trained.
+        loss_of: from the number of a step to its loss.
+        learning_rate: its peak, after ten steps; a half cosine takes it to zero.
+        doing: said with the progress.
+
+    Raises:
+        Diverged: the loss is not finite.
+        Cancelled: between two steps.
+    """
+    optimizer = torch.optim.AdamW(parameters, learning_rate, weight_decay=0.0)
+    for step in range(steps):
+        progress.update(step / steps, f"{doing}, step {step + 1} of {steps}")
+        rise = min(1.0, (step + 1) / WARM_UP_STEPS)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+        loss = loss_of(step)
+        if not torch.isfinite(loss):
+            raise Diverged(f"Step {step + 1} gave no finite loss", "a falling loss", "look at the cases")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
+        optimizer.step()

@@ -27,8 +27,8 @@ class TrainingSettings(Strict):
         schedule: how it falls from the beginning to the last epoch: a half cosine, nnU-Net's polynomial, or not at all.
         loss: see :func:`losses.segmentation_loss`.
         deep_supervision: the loss is taken at every resolution of the decoder, where the network has several.
-        precision: of the network on a CUDA device; ``auto`` is bfloat16 where the device has it, else float16. A CPU
-            always computes in float32.
+        precision: of the network; ``auto`` is bfloat16 on a CUDA device that has it, else float16, and float32 on a
+            CPU. There bfloat16 is twice as fast where the processor has instructions for it; float16 is not used.
         average: share of the running mean of the weights that a step keeps (Polyak averaging); 0 for none.
         patience: the training ends after so many epochs without a better validation score; 0: never before ``epochs``.
         validation, test: shares of the patients, where the data say nothing of their own.

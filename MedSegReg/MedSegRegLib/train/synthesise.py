@@ -100,6 +100,23 @@ def synthesise(
     return image, labels
 
 
+def mean_labels(
+    maps: LabelMaps, patch_kji: tuple[int, int, int], spacing_ijk_mm: tuple[float, float, float], labels: int
+) -> torch.Tensor:
+    """Frequency of each label at each voxel of a patch that lies around the maps' centres, [labels, K, J, I].
+
+    Over all maps, as they are and mirrored; ``labels`` counts the background.
+    """
+    total = torch.zeros((labels, *patch_kji))
+    matrix = torch.diag(torch.tensor(spacing_ijk_mm) / maps.spacing_mm)
+    for volume, centre in zip(maps.volumes, maps.centres, strict=True):
+        for targets, side in ((maps.targets, 1.0), (maps.mirrored_targets, -1.0)):
+            ijk = patch_coordinates(torch.diag(torch.tensor([side, 1, 1])) @ matrix, centre, patch_kji, None, total)
+            found = targets[sample_nearest(volume, ijk.to(volume.device)).int()].cpu()
+            total.scatter_add_(0, found[None], torch.ones(1, *patch_kji))
+    return total / (2 * len(maps.volumes))
+
+
 def _warped_indices(
     maps: LabelMaps,
     number: int,

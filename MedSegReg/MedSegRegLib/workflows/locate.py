@@ -32,7 +32,7 @@ from ..segment.find import find_region
 from ..segment.model import Model, load_model
 from ..segment.options import DEFAULTS, SegmentationOptions
 from ..segment.plan import Plan, make_plan
-from ..segment.predict import Segmentation, segment
+from ..segment.predict import Segmentation, need_of, segment
 from ..segment.prepare import grid_of, window_around
 from ..transform import Affine, Transform
 
@@ -54,7 +54,10 @@ def segment_anywhere(
     region: np.ndarray | None = None,
     progress: Progress = SILENT,
 ) -> Segmentation:
-    """Segment a crop directly, and in a larger image the parts where the structures are.
+    """Segment an image wherever the structures are in it.
+
+    A crop directly, a larger image in the parts where the structures are, and with a model that works in the space of a
+    template as that is placed in the image.
 
     Args:
         image: a crop as the model was trained on, or a larger image of the same part of the body.
@@ -77,11 +80,13 @@ def segment_anywhere(
         coarse = load_model(find.model, model.device)
         region = find_region(image, coarse, find.structures, find.margin_mm, options, progress.part(0.0, 0.3))
         return segment(image, model, options, region=region, progress=progress.part(0.3, 1.0))
+    if model.spec.standard is not None:
+        return _segment_in_standard_space(image, model, options, region, progress)
     boxes = model.spec.region
     if boxes is None or region is not None or not _is_larger(image.geometry, boxes):
         return segment(image, model, options, region=region, progress=progress)
     image, findings = check_image(image, Need("segment", channels=None), options.replace_nonfinite)
-    transform, fit = _fit_template(image, boxes, model.device, progress.part(0.0, 0.6))
+    transform, fit = place_template(image, boxes.template, model.device, progress.part(0.0, 0.6))
     parts = []
     for number, box in enumerate(boxes.boxes_ras_mm):
         corners = transform.map_points(np.array(list(itertools.product(*zip(*box, strict=True)))))
@@ -109,6 +114,26 @@ def plan_anywhere(model: Model, geometry: Geometry, region: np.ndarray | None = 
     return replace(one, tiles=one.tiles * count, seconds=None if one.seconds is None else one.seconds * count)
 
 
+def _segment_in_standard_space(
+    image: Image, model: Model, options: SegmentationOptions, region: np.ndarray | None, progress: Progress
+) -> Segmentation:
+    """Place the template in the image, and segment the image as it lies in the template's space."""
+    standard = model.spec.standard
+    assert standard is not None
+    image, _ = check_image(image, need_of(model.spec), options.replace_nonfinite)
+    first = image.with_tensor(image.tensor[:1])
+    transform, fit = place_template(first, standard.template, model.device, progress.part(0.0, 0.5))
+    result = segment(
+        image,
+        model,
+        options,
+        region=region,
+        to_standard=np.linalg.inv(transform.linear_part),
+        progress=progress.part(0.5, 1.0),
+    )
+    return replace(result, findings=(*result.findings, fit))
+
+
 def _is_larger(geometry: Geometry, region: RegionSpec) -> bool:
     """True when the volume is much larger than one box, along at least two axes."""
     boxes = np.array(region.boxes_ras_mm)
@@ -116,21 +141,24 @@ def _is_larger(geometry: Geometry, region: RegionSpec) -> bool:
     return int((extent > WHOLE_IMAGE_FACTOR * np.ptp(boxes, axis=1).max(axis=0)).sum()) >= 2
 
 
-def _fit_template(
-    image: Image, region: RegionSpec, device: torch.device, progress: Progress
+def place_template(
+    image: Image, template: str, device: torch.device, progress: Progress = SILENT
 ) -> tuple[Transform, Finding]:
-    """Template points -> image points, by mutual information: a quick look, else a thorough one."""
+    """Affine, points of a shipped template -> points of the image, by mutual information, and how well it fits.
+
+    A quick look first; where that is not clear, a thorough one.
+    """
     study = prepare_study(image, None, torch.device("cpu"))
-    matrix, alike = fit_template(_load_template(region.template), study, progress)
+    matrix, alike = fit_template(_load_template(template), study, progress)
     transform = Transform((Affine(matrix),))
     if alike < CLEAR_FIT:
-        transform, alike = _register_template(image, region, device, progress)
+        transform, alike = _register_template(image, template, device, progress)
     if alike < POOR_FIT:
         return transform, Finding.warn(
-            f"The image fits the template {region.template} poorly (mutual information {alike:.2f})",
+            f"The image fits the template {template} poorly (mutual information {alike:.2f})",
             "Check that it shows the whole region; the structures may be in the wrong place.",
         )
-    return transform, Finding.info(f"Structures were looked for where {region.template} has them (fit {alike:.2f})")
+    return transform, Finding.info(f"Structures were looked for where {template} has them (fit {alike:.2f})")
 
 
 @lru_cache(maxsize=2)
@@ -140,15 +168,13 @@ def _load_template(name: str) -> Template:
     return Template(head, inside)
 
 
-def _register_template(
-    image: Image, region: RegionSpec, device: torch.device, progress: Progress
-) -> tuple[Transform, float]:
+def _register_template(image: Image, name: str, device: torch.device, progress: Progress) -> tuple[Transform, float]:
     """The whole head first, then only the brain.
 
     The brain alone serves images with and without skull, but needs the start that the head gives.
     """
-    template = read_image(sample_path(region.template))
-    brain = read_labels(sample_path(f"{region.template}-mask"))
+    template = read_image(sample_path(name))
+    brain = read_labels(sample_path(f"{name}-mask"))
     head = register(template, image, PRESETS["affine"], device=device, progress=progress.part(0.0, 0.5))
     fit = register(
         template,
