@@ -25,6 +25,7 @@ from ..image import Image, Labels
 from ..progress import SILENT, Progress
 from ..segment.model import load_model
 from ..segment.predict import segment
+from ..segment.prepare import grid_of
 from .batches import AugmentedBatches, BatchSource, SyntheticBatches, synthetic_examples
 from .card import card_numbers, write_card
 from .checkpoint import Training
@@ -158,7 +159,8 @@ def _prepare(
         examples = load_examples(cases, settings.model, progress, trained=first)
         return AugmentedBatches(examples[:first], settings), examples[first:second], read_cases(held_out)
     paths = [case.labels for case in cases]
-    maps = read_label_maps(paths, settings.synthesis.roles, settings.synthesis.map_spacing_mm, progress)
+    centre = settings.model.standard.centre_ras_mm if settings.model.standard else None
+    maps = read_label_maps(paths, settings.synthesis.roles, settings.synthesis.map_spacing_mm, progress, centre)
     train, validation = maps.subset(range(first)), maps.subset(range(first, second))
     unseen = maps.subset(range(second, len(cases))) if split.test else validation
     return (
@@ -177,7 +179,7 @@ def read_cases(cases: Sequence[Case]) -> HeldOut:
 def _make_cases(maps: LabelMaps, settings: TrainingSettings) -> HeldOut:
     """Twice as many generated examples as are validated on; the second half is new."""
     spec = settings.model
-    geometry = Geometry.from_spacing(spec.tile_ijk, spec.spacing_mm)  # type: ignore[arg-type]
+    geometry = grid_of(Geometry.from_spacing(spec.tile_ijk, spec.spacing_mm), spec)  # type: ignore[arg-type]
     for example in synthetic_examples(maps, settings, 2 * settings.validation_examples):
         labels = Labels(example.labels.to(torch.int32), geometry, spec.structures, example.name)
         yield example.name, Image(example.image, geometry, example.name), labels
