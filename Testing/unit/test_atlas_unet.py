@@ -147,3 +147,18 @@ def test_training_begins_with_the_frequencies_of_the_labels_and_gives_a_package(
     spec = train_model(folder, settings, tmp_path / "run", device="cpu")
     assert spec.standard.centre_ras_mm == centre
     assert set(spec.scores) == {"ball 1", "ball 2", "ball 3"}
+
+
+def test_parts_of_one_label_are_merged_in_the_result_but_not_in_a_training(tmp_path, a_model, a_head):
+    whole = segment(a_head, a_model).labels.tensor
+    labels = a_model.spec.labels[:1]
+    merged = a_model.spec.model_copy(update={"name": "merged", "labels": labels, "merged": (0, 1, 1, 1)})
+    folder = write_random_model(tmp_path / "merged", type(merged).model_validate(merged.model_dump(exclude={"sha256"})))
+    found = segment(a_head, load_model(folder, "cpu", engine="torch")).labels
+    assert [s.name for s in found.structures] == ["ball 1"]
+    assert set(found.tensor.unique().tolist()) <= {0, 1}
+    assert bool((found.tensor[whole > 0] == 1).all())  # a part that wins alone wins with the others
+    with pytest.raises(ValidationError, match="merged"):
+        generated_settings(model=merged)
+    with pytest.raises(ValidationError, match="merged"):
+        standard_spec(merged=(0, 1, 1, 1))

@@ -102,3 +102,15 @@ def test_the_scores_of_all_classes_exist_for_few_voxels_at_once():
 def test_no_voxel_gives_no_label():
     assert Decision((), (), 3).labels(torch.empty((3, 0))).shape == (0,)
     assert Decision((head(5, 2),), (), 5).labels(torch.empty((2, 0))).shape == (0,)
+
+
+def test_the_probabilities_of_classes_that_are_merged_into_one_label_are_added():
+    scores = torch.tensor([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2], [0.2, 0.2, 0.6]]).log().T.contiguous()
+    merged = Decision((), (), 3, merged=(0, 1, 1))
+    assert Decision((), (), 3).labels(scores).tolist() == [0, 0, 2]
+    assert merged.labels(scores).tolist() == [1, 0, 1]
+    margin, doubt = merged.confidence(scores).double() / 255
+    assert np.allclose(margin, [0.2, 0.2, 0.6], atol=0.003)
+    assert np.allclose(
+        doubt, [entropy([0.6, 0.4], base=2), entropy([0.6, 0.4], base=2), entropy([0.8, 0.2], base=2)], atol=0.003
+    )

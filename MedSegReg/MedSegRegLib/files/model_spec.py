@@ -166,6 +166,8 @@ class ModelSpec(Strict):
         regions: empty for a network whose output channels are background and the labels, of which the highest score
             wins (softmax). Else the network has one channel a region (sigmoid), and this is the label that each region
             paints where its score is above zero, later ones over earlier ones.
+        merged: empty: channel n of the network is label n. Else the label of each channel, 0 for the background's,
+            where several channels are parts of one label.
         spacing_mm: of the model's grid along i, j, k; None keeps the image's own.
         tile_ijk: k is 1 for a network over single slices.
         find: a coarse model that finds where to look; ``region`` does so by a template.
@@ -186,6 +188,7 @@ class ModelSpec(Strict):
     channels: tuple[ChannelSpec, ...] = Field(min_length=1, max_length=64)
     labels: tuple[LabelSpec, ...] = Field(min_length=1, max_length=1024)
     regions: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = ()
+    merged: tuple[Annotated[int, Field(ge=0, le=1024)], ...] = ()
     spacing_mm: tuple[SpacingMm | None, SpacingMm | None, SpacingMm | None]
     grid: GridSpec = GridSpec()
     intensity: tuple[IntensityStep, ...] = ()
@@ -248,6 +251,8 @@ class ModelSpec(Strict):
             raise ValueError("regions must paint values that are among the labels")
         if len(set(self.regions)) != len(self.regions):
             raise ValueError("a label is painted by two regions")
+        if self.merged and (self.regions or set(self.merged) != {0, *(label.value for label in self.labels)}):
+            raise ValueError("merged must name the background and every label, and cannot be combined with regions")
         if len(set(self.weights)) != len(self.weights):
             raise ValueError("a weights file is named twice")
         if (self.weights == ("network.onnx",)) != (self.architecture.name == "onnx"):
@@ -261,7 +266,7 @@ class ModelSpec(Strict):
     @property
     def classes(self) -> int:
         """Output channels of the network."""
-        return len(self.regions) or len(self.labels) + 1
+        return len(self.regions) or len(self.merged) or len(self.labels) + 1
 
     @property
     def structures(self) -> tuple[Structure, ...]:

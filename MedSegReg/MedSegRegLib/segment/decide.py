@@ -27,6 +27,7 @@ class Decision:
         regions: empty: the class with the highest score (softmax). Else the label that each score paints where it is
             above zero (sigmoid), later ones over earlier ones.
         classes: number of scores.
+        merged: the label of each score, where several are parts of one label: their probabilities are added.
         device: of the features.
     """
 
@@ -34,6 +35,7 @@ class Decision:
     regions: tuple[int, ...]
     classes: int
     device: torch.device | None = None
+    merged: tuple[int, ...] = ()
 
     @cached_property
     def _joint(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,14 +58,20 @@ class Decision:
         return torch.cat([self._doubt(scores) for scores in self._scores(features)], dim=1)
 
     def _scores(self, features: torch.Tensor) -> Iterator[torch.Tensor]:
-        """[N, classes] of a few voxels after the other."""
+        """[N, classes], or the labels that these are merged into, of a few voxels after the other."""
         at_once = SCORES_AT_ONCE if features.device.type == "cpu" else SCORES_AT_ONCE_ON_A_GPU
         chunk = max(1, at_once // max(self.classes, features.shape[0]))
         parts = features.split(chunk, dim=1)
         if not self.heads:
-            return (part.T for part in parts)
+            return (self._merge(part.T) for part in parts)
         weight, bias = self._joint
-        return (torch.addmm(bias, part.T, weight) for part in parts)
+        return (self._merge(torch.addmm(bias, part.T, weight)) for part in parts)
+
+    def _merge(self, scores: torch.Tensor) -> torch.Tensor:
+        if not self.merged:
+            return scores
+        members = [[n for n, own in enumerate(self.merged) if own == label] for label in range(max(self.merged) + 1)]
+        return torch.stack([scores[:, group].logsumexp(1) for group in members], dim=1)
 
     def _choose(self, scores: torch.Tensor) -> torch.Tensor:
         if not self.regions:
@@ -81,7 +89,7 @@ class Decision:
         else:
             p = scores.softmax(1)
             first, second = p.topk(2, dim=1).values.unbind(1)
-            margin, entropy = first - second, -torch.xlogy(p, p).sum(1) / math.log(self.classes)
+            margin, entropy = first - second, -torch.xlogy(p, p).sum(1) / math.log(p.shape[1])
         return (torch.stack((margin, entropy)).clamp(0, 1) * 255).round().to(torch.uint8)
 
 

@@ -160,7 +160,7 @@ def _run(
         progress = progress.part(0.3, 1.0)
     tiling = lay_tiles(spec, prepared.geometry.shape_kji)
     order = stream_order(tiling)
-    decision = Decision(model.heads, spec.regions, spec.classes, rung.blend_on)
+    decision = Decision(model.heads, spec.regions, spec.classes, rung.blend_on, spec.merged)
     nearest = thick_axis(spec, prepared.geometry, geometry, prepared.geometry)
     restorer = Restorer(
         prepared.geometry.exchanged(order),
@@ -264,10 +264,16 @@ def _settings(spec: ModelSpec, options: SegmentationOptions, region: np.ndarray 
     }
 
 
+def _parent_of(spec: ModelSpec) -> dict[str, str]:
+    """Of an adapted model, what its differences were added to."""
+    return {"parent": spec.parent.name, "parent_sha256": spec.parent.sha256} if spec.parent else {}
+
+
 def _provenance(model: Model, started: float) -> dict[str, str]:
     return {
         "model": f"{model.spec.name} {model.spec.version}",
         "weights_sha256": " ".join(model.weights_sha256),
+        **_parent_of(model.spec),
         "medsegreg": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
