@@ -138,7 +138,7 @@ class Diverged(MedSegRegError):
 
 
 class WorkerLost(MedSegRegError):
-    """Another process of a distributed training has ended."""
+    """Another process that the work needs has ended: of a distributed training, or the one that runs a job."""
 
 
 class FoldingError(RegistrationError):

@@ -1,7 +1,8 @@
 """Label maps into the space of the shipped template: ``python align_label_maps.py MAPS OUTPUT``.
 
 A map is rendered with intensities like those of a T1, the template is placed in that as it is placed in a patient's
-image, and the map is read on a 1 mm grid around the template's brain.
+image, and the map is read on a 1 mm grid around the template's brain. With ``--mask`` what is inside the brain's mask
+and no tissue of it gets its value plus 1000: the mask is the tissue, closed over the sulci, and a millimetre more.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from scipy import ndimage
 
 from MedSegRegLib.files import read_labels
 from MedSegRegLib.files.labels import write_labels
 from MedSegRegLib.geometry import Geometry
-from MedSegRegLib.image import Image
+from MedSegRegLib.image import Image, Labels
 from MedSegRegLib.resample import resample_labels
 from MedSegRegLib.train.dataset import find_label_maps
 from MedSegRegLib.workflows.locate import place_template
@@ -36,11 +38,14 @@ BRIGHTNESS = {
     **dict.fromkeys(BETWEEN, 0.7),
 }
 OTHER = 0.45
+OUTSIDE, IN_MASK = (0, 24, 72, 85), 1000  # and what is 500 or more: the head around the brain
+CLOSED_MM, MORE_MM = 6.0, 1.1
 
 
 def main(
     maps: Annotated[Path, typer.Argument(help="Folder of label maps in FreeSurfer's numbers.")],
     output: Annotated[Path, typer.Argument(help="Folder for the aligned ones.")],
+    mask: Annotated[bool, typer.Option(help="Mark what is inside the brain's mask.")] = False,
 ) -> None:
     """Align all maps of a folder."""
     output.mkdir(parents=True, exist_ok=True)
@@ -48,7 +53,8 @@ def main(
     for case in find_label_maps(maps):
         labels = read_labels(case.labels)
         place, fit = place_template(_rendered(labels), TEMPLATE, torch.device("cpu"))
-        write_labels(resample_labels(labels, grid, place), output / case.labels.name)
+        aligned = resample_labels(labels, grid, place)
+        write_labels(_with_mask(aligned) if mask else aligned, output / case.labels.name)
         typer.echo(f"{case.name}: {fit.message}")
 
 
@@ -58,13 +64,21 @@ def _grid() -> Geometry:
     return Geometry(SIZE_MM, matrix)
 
 
-def _rendered(labels) -> Image:
+def _rendered(labels: Labels) -> Image:
     table = torch.full((int(labels.tensor.max()) + 1,), OTHER)
     table[0] = 0
     for value, brightness in BRIGHTNESS.items():
         table[value] = brightness
     noise = 0.03 * torch.randn(labels.tensor.shape, generator=torch.Generator().manual_seed(0))
     return Image((table[labels.tensor.long()] + noise)[None], labels.geometry, labels.name)
+
+
+def _with_mask(labels: Labels) -> Labels:
+    values = labels.numpy().astype(np.int32)
+    tissue = (values < 500) & ~np.isin(values, OUTSIDE)
+    closed = ndimage.distance_transform_edt(ndimage.distance_transform_edt(~tissue) <= CLOSED_MM) > CLOSED_MM
+    inside = ndimage.distance_transform_edt(~(closed | tissue)) <= MORE_MM
+    return Labels.from_array(np.where(inside & ~tissue, values + IN_MASK, values), labels.geometry)
 
 
 if __name__ == "__main__":

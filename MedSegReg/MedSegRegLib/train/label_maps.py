@@ -27,18 +27,20 @@ class LabelRoles(Strict):
     Attributes:
         targets: for label 1, 2, 3... of the model the values that become it; all others become background.
         pairs: (left, right) values: they look alike, and change places in a mirrored example.
+        alike: groups of values that are one tissue, with the same intensities in every example.
         kindred: groups of values of one kind of tissue, whose intensities are near each other in some examples.
         removable: groups of values, one of which is cleared where the surroundings are removed; 0 belongs to none.
     """
 
     targets: tuple[tuple[int, ...], ...] = Field(min_length=1)
     pairs: tuple[tuple[int, int], ...] = ()
+    alike: tuple[tuple[int, ...], ...] = ()
     kindred: tuple[tuple[int, ...], ...] = ()
     removable: tuple[tuple[int, ...], ...] = ()
 
     @model_validator(mode="after")
     def _each_value_once(self) -> LabelRoles:
-        for name in ("targets", "pairs", "kindred"):
+        for name in ("targets", "pairs", "alike", "kindred"):
             counts = Counter(value for group in getattr(self, name) for value in group)
             if twice := [value for value, count in counts.items() if count > 1]:
                 raise ValueError(f"{name} names {twice[0]} twice")
@@ -152,9 +154,15 @@ def _tables(values: Sequence[int], roles: LabelRoles) -> dict[str, torch.Tensor]
     left_of = {right: left for left, right in roles.pairs}
     partner = {**left_of, **dict(roles.pairs)}
     label_of = {value: number for number, group in enumerate(roles.targets, start=1) for value in group}
-    looks = [left_of.get(value, value) for value in values]
+    first_of = {value: group[0] for group in roles.alike for value in group}
+
+    def look(value: int) -> int:
+        left = left_of.get(value, value)
+        return first_of.get(left, left)
+
+    looks = [look(value) for value in values]
     tissue_values = sorted(set(looks))
-    kind_of = {left_of.get(v, v): -1 - number for number, group in enumerate(roles.kindred) for v in group}
+    kind_of = {look(v): -1 - number for number, group in enumerate(roles.kindred) for v in group}
     kind_values = [kind_of.get(value, value) for value in tissue_values]
     kinds = sorted(set(kind_values))
     return {
