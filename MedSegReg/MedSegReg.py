@@ -5,12 +5,10 @@ Slicer imports this file when it starts, so nothing here loads torch, the librar
 # ruff: noqa: N802, N803, N806, PLC0415 - Slicer's names are camelCase; late imports keep Slicer's start quick
 
 import importlib.util
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -21,6 +19,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+PANELS = ("Segment", "Register", "Correct", "Evaluate", "Adapt", "Models", "Compute")
 LIBRARY = Path(__file__).parent / "MedSegRegLib"
 SAMPLES = {"ICBM152T1": "icbm152-t1.nii.gz", "PycortexS1T1": "s1-t1.nii.gz"}  # name in Sample Data -> file
 
@@ -66,92 +65,99 @@ def registerSampleData():
 
 
 class MedSegRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Wires the panels to the scene's parameter node."""
+    """Puts the panels into the window and lets them follow the scene."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panels = ()
-        self._parameterNode = self._guiTag = None
+        self.logic = self.runner = None
+        self.panels = {}
 
     def setup(self):
         """Called when the module is opened for the first time."""
         ScriptedLoadableModuleWidget.setup(self)
         from MedSegRegPanels.dependencies import ensureDependencies
-        from MedSegRegPanels.register_panel import RegisterPanel
-        from MedSegRegPanels.segment_panel import SegmentPanel
+        from MedSegRegPanels.run import Runner
 
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedSegReg.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
+        frame = slicer.util.loadUI(self.resourcePath("UI/MedSegReg.ui"))
+        self.layout.addWidget(frame)
+        self.ui = slicer.util.childWidgetVariables(frame)
+        frame.setMRMLScene(slicer.mrmlScene)
         self.logic = MedSegRegLogic()
         requirements = Path(self.resourcePath("requirements.txt"))
-        arguments = (self.ui, self.logic, lambda: ensureDependencies(requirements))
-        self.panels = (SegmentPanel(*arguments), RegisterPanel(*arguments))
+        self.runner = Runner(self.ui, lambda: ensureDependencies(requirements), self.updatePanels)
+        for name in PANELS:
+            self.panels[name] = self.makePanel(name)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.initializeParameterNode()
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def makePanel(self, name):
+        """Load a panel's widgets into its section and hand them to its class."""
+        import qt
+
+        contents = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+        contents.setMRMLScene(slicer.mrmlScene)
+        section = getattr(self.ui, f"{name.lower()}CollapsibleButton")
+        section.icon = qt.QIcon(self.resourcePath(f"Icons/{name}.svg"))
+        section.layout().addWidget(contents)
+        section.connect("contentsCollapsed(bool)", lambda collapsed: collapsed or self.showOnly(name))
+        panelClass = getattr(importlib.import_module(f"MedSegRegPanels.{name.lower()}_panel"), f"{name}Panel")
+        return panelClass(slicer.util.childWidgetVariables(contents), self.logic, self.runner)
+
+    def showOnly(self, name):
+        """One section is open at a time, so that the window stays short."""
+        for other in PANELS:
+            if other != name:
+                getattr(self.ui, f"{other.lower()}CollapsibleButton").collapsed = True
 
     def cleanup(self):
         """Called when the application closes or the module is reloaded."""
-        self.setParameterNode(None)
         self.removeObservers()
+        if self.runner is not None:
+            self.runner.close()
+        for panel in self.panels.values():
+            panel.cleanup()
 
     def enter(self):
         """Called each time the module is opened."""
-        self.initializeParameterNode()
+        self.setParameterNode(self.logic.getParameterNode())
 
     def exit(self):
-        """Called each time another module is opened."""
-        self.setParameterNode(None)
+        """Called each time another module is opened: a running job goes on, and the panels follow it."""
 
     def onSceneStartClose(self, _caller, _event):
-        """The parameter node goes away with the scene."""
+        """The parameter node goes away with the scene, and so does what a job would write to."""
+        self.runner.abandon(_("The scene was closed: the job was stopped."))
         self.setParameterNode(None)
 
     def onSceneEndClose(self, _caller, _event):
         """An open module needs a new one at once."""
         if self.parent.isEntered:
-            self.initializeParameterNode()
+            self.setParameterNode(self.logic.getParameterNode())
 
-    def initializeParameterNode(self):
-        """Take the scene's parameter node; the first volume of the scene is the default input."""
-        self.setParameterNode(self.logic.getParameterNode())
-        if self._parameterNode.inputVolume is None:
-            self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+    def setParameterNode(self, node):
+        """Let all panels follow a parameter node, or none."""
+        for panel in self.panels.values():
+            panel.setParameterNode(node)
 
-    def setParameterNode(self, parameterNode):
-        """Let the widgets and panels follow another parameter node, or none."""
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updatePanels)
-        self._parameterNode = parameterNode
-        if parameterNode is not None:
-            self._guiTag = parameterNode.connectGui(self.ui)
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.updatePanels)
-        self.updatePanels()
-
-    def updatePanels(self, _caller=None, _event=None):
-        """Show the current parameters."""
-        for panel in self.panels:
-            panel.update(self._parameterNode)
+    def updatePanels(self):
+        """A job began or ended."""
+        for panel in self.panels.values():
+            panel.update()
 
 
 class MedSegRegLogic(ScriptedLoadableModuleLogic):
-    """Nodes in, nodes out: a thin facade over MedSegRegLib that knows no widget and no scene but the input's."""
+    """Nodes in, nodes out: a thin facade over MedSegRegLib that knows no widget and no scene but the input's.
 
-    def getParameterNode(self):
-        """The scene's parameters of this module, typed."""
-        from MedSegRegPanels.parameters import Parameters
-
-        return Parameters(super().getParameterNode())
+    It works in the calling process, for scripts and other modules; the window runs the same work as jobs.
+    """
 
     def models(self):
-        """Name -> title of each shipped model, read without loading torch."""
-        found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(LIBRARY.glob("models/*/model.json")))
-        return {model["name"]: model["title"] for model in found}
+        """Name -> title of each model, shipped ones first, read without loading torch."""
+        from MedSegRegPanels.model_cards import readCards
+
+        return {card.name: card.title for card in readCards() if not card.fault}
 
     def segment(self, volumeNode, modelName, outputSegmentationNode=None, *, device="auto", progress=None):
         """Segment a volume with a model.
@@ -170,18 +176,17 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         Raises:
             MedSegRegError: with what was found, expected, and to do; the scene is unchanged.
         """
-        from MedSegRegLib.mrml.provenance import write_provenance
-        from MedSegRegLib.mrml.segmentations import write_segmentation
+        from MedSegRegLib.mrml.segmentation_results import write_result
         from MedSegRegLib.mrml.volumes import image_from_node
         from MedSegRegLib.progress import SILENT
         from MedSegRegLib.workflows.locate import segment_anywhere
 
         image = image_from_node(volumeNode)
         result = segment_anywhere(image, modelName, device=device, progress=progress or SILENT)
-        scene, name = volumeNode.GetScene(), f"{image.name} {modelName}"
-        node = write_segmentation(result.labels, scene, name=name, reference=volumeNode, node=outputSegmentationNode)
-        write_provenance(node, {**result.provenance, "input": image.name, "warnings": _warnings(result.findings)})
-        return node
+        facts = {**result.provenance, "input": image.name, "warnings": _warnings(result.findings)}
+        name = f"{image.name} {modelName}"
+        scene = volumeNode.GetScene()
+        return write_result(result.labels, facts, scene, name=name, volume=volumeNode, node=outputSegmentationNode)
 
     def register(self, fixedNode, movingNode, preset="deformable", modality="same", *, device="auto", progress=None):
         """Register a moving volume to a fixed volume.
@@ -194,15 +199,11 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         Returns:
             (transform node, inverse node, quality). The moving volume put under the first lies on the fixed
             one; the fixed volume put under the second lies on the moving one. Written only when both are complete.
-            Quality holds the fields of MedSegRegLib.register.quality.Quality, and "sentence" and "warnings".
-
-        Raises:
-            MedSegRegError: as for segment.
+            Quality: the fields of MedSegRegLib.register.quality.Quality, and "sentence", "warnings", "seconds".
         """
         from MedSegRegLib import __version__
         from MedSegRegLib.device import describe_device, pick_device
-        from MedSegRegLib.mrml.provenance import write_provenance
-        from MedSegRegLib.mrml.transforms import write_transform
+        from MedSegRegLib.mrml.registration_results import Result, linked, write_registration
         from MedSegRegLib.mrml.volumes import image_from_node
         from MedSegRegLib.progress import SILENT
         from MedSegRegLib.register.presets import PRESETS
@@ -212,15 +213,12 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         different = preset == "deformable" and modality == "different"
         settings = PRESETS["deformable-different-modality" if different else preset]
         result = register(fixed, moving, settings, device=chosen, progress=progress or SILENT)
-        quality = {**asdict(result.quality), "sentence": result.sentence, "warnings": _warnings(result.findings)}
-        provenance = {"fixed": fixed.name, "moving": moving.name, "medsegreg": __version__, **quality}
-        provenance |= {"seconds": result.seconds, "device": describe_device(chosen).message}
-        provenance |= {"settings": settings.model_dump(mode="json")}
-        transformNode = write_transform(result.transform, fixedNode.GetScene(), f"{moving.name} to {fixed.name}")
-        inverseNode = write_transform(result.inverse, fixedNode.GetScene(), f"{fixed.name} to {moving.name}")
-        for node in (transformNode, inverseNode):
-            write_provenance(node, provenance)
-        return transformNode, inverseNode, quality
+        told = {"sentence": result.sentence, "warnings": _warnings(result.findings), "seconds": result.seconds}
+        made = {"medsegreg": __version__, "preset": preset, "settings": settings.model_dump(mode="json")}
+        facts = {**made, **told, "device": describe_device(chosen).message, "landmarks_mm": None, "dice": {}}
+        facts["quality"] = asdict(result.quality)
+        node = write_registration(Result(result.transform, result.inverse, facts), fixedNode, movingNode)
+        return node, linked(node, "inverse"), {**facts["quality"], **told}
 
 
 def _warnings(findings):

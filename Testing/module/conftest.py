@@ -1,221 +1,164 @@
-"""Slicer without its window: real MRML and slicer.util, stand-ins for the few names that need Qt."""
-# ruff: noqa: N802, N803, N807, PLC0415 - stands in for Slicer, whose names are camelCase; the scene is loaded late
+"""The Slicer module without the Slicer application: real MRML (slicer-core), real Qt (PySide6, offscreen), real jobs.
+
+What Slicer itself adds is stood in for by the package ``standin``, which refuses every name that a running Slicer did
+not have. Fixtures:
+
+``scene``        a fresh vtkMRMLScene, also ``slicer.mrmlScene``
+``module``       MedSegReg.py, imported as Slicer imports it; needs no Qt
+``desktop``      ``qt``, ``ctk``, ``slicer.app``, a main window and three slice views on the scene. It knows what the
+                 person saw and answers for the person: ``desktop.messages`` (texts of message boxes),
+                 ``desktop.statuses`` (of the status bar), ``desktop.agrees = False`` (Cancel instead of OK),
+                 ``desktop.slot_errors`` (exceptions in slots; one that is left there fails the test)
+``window``       the module opened on the desktop, 350 px wide: ``window.widget`` (MedSegRegWidget),
+                 ``window.control(name)`` (any named control of any panel), ``window.open(name)`` (unfolds the section
+                 ``<name>CollapsibleButton``), ``window.exit()`` and ``window.enter()`` (another module and back)
+``at_work``      the same with a store that holds the tiny random model "balls", and a real child process that stays
+                 warm for all tests of a file: ``at_work.run(button)`` clicks and waits until the job has ended
+``click``        ``click(button)``: as a person would; refuses a control that is disabled, hidden or folded away
+``wait_until``   ``wait_until(condition, seconds)``: Qt's event loop runs until the condition holds
+``longest_block`` ``longest_block()``: seconds for which the event loop stood still, at most, since it was asked last
+                 (in ``click`` and ``wait_until``; a timer of 10 ms looks; waiting for a core is not counted)
+``grab``         ``grab(widget, path)``: a picture of a control, laid out 350 px wide
+
+Habits of Slicer to know: ``connect`` of an unknown signal gives False and does not raise; a slot's exception does not
+stop Qt; ``parameterNode.connectGui(ui)`` returns None, so use ``connectParametersToGui({field: widget})`` where the
+connection must end, and keep one wrapper for one node: each connecting adds an observer to the node for good.
+"""
 
 from __future__ import annotations
 
-import enum
 import importlib
+import os
 import sys
-import types
-import typing
-import unittest
 from pathlib import Path
 
 import pytest
-from standin_widgets import PARAMETER, load_names, load_ui, widget
+
+from small_training import small_spec, write_random_model
 
 REPOSITORY = Path(__file__).parents[2]
 MODULE = REPOSITORY / "MedSegReg"
 
 
-class ScriptedLoadableModule:
-    def __init__(self, parent):
-        self.parent, self.moduleName = parent, type(self).__name__
-        parent.title, parent.categories, parent.contributors, parent.acknowledgementText = "", [], [], ""
-
-
-class ScriptedLoadableModuleWidget:
-    def __init__(self, parent=None):
-        super().__init__()
-        self.parent = parent
-        self.layout = types.SimpleNamespace(addWidget=lambda child: None)
-
-    def resourcePath(self, name):
-        return str(MODULE / "Resources" / name)
-
-    def setup(self):
-        """Slicer adds its developer section here."""
-
-
-class ScriptedLoadableModuleLogic:
-    def __init__(self, parent=None):
-        self.moduleName = type(self).__name__.removesuffix("Logic")
-
-    def getParameterNode(self):
-        import slicer
-
-        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
-        if node is None:
-            node = slicer.vtkMRMLScriptedModuleNode()
-            node.SetSingletonTag(self.moduleName)
-            node.SetName(self.moduleName)
-            node = slicer.mrmlScene.AddNode(node)
-        return node
-
-
-class ScriptedLoadableModuleTest(unittest.TestCase):
-    """As in Slicer, less its delayDisplay."""
-
-
-def parameterNodeWrapper(cls):
-    """Typed properties over a real vtkMRMLScriptedModuleNode; refuses field types and widgets that Slicer's refuses."""
-    fields = typing.get_type_hints(cls)
-    for name, kind in fields.items():
-        default = getattr(cls, name, None)
-        is_node = hasattr(kind, "GetClassName")
-        assert is_node or kind in (str, bool) or issubclass(kind, enum.Enum), f"{name}: {kind} is not stood in for"
-        setattr(cls, name, _node_property(name) if is_node else _value_property(name, kind, default))
-
-    def __init__(self, parameterNode):
-        self.parameterNode = parameterNode
-
-    def connectGui(self, ui):
-        for child in vars(ui).values():
-            name = child.property(PARAMETER)
-            if name:
-                _bind(self, name, fields[name], child)
-
-    cls.__init__, cls.connectGui, cls.fields = __init__, connectGui, fields
-    cls.disconnectGui = lambda self, tag: None
-    cls.AddObserver = lambda self, event, slot, priority=0.0: self.parameterNode.AddObserver(event, slot, priority)
-    cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
-    return cls
-
-
-def _node_property(name):
-    return property(
-        lambda self: self.parameterNode.GetNodeReference(name),
-        lambda self, node: self.parameterNode.SetNodeReferenceID(name, node.GetID() if node is not None else None),
-    )
-
-
-def _value_property(name, kind, default):
-    def read(self):
-        text = self.parameterNode.GetParameter(name)
-        if name not in self.parameterNode.GetParameterNames():
-            return default
-        return kind[text] if issubclass(kind, enum.Enum) else text == "true" if kind is bool else text
-
-    def write(self, value):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: {value!r} is no {kind.__name__}")
-        text = value.name if isinstance(value, enum.Enum) else str(value).lower() if kind is bool else value
-        self.parameterNode.SetParameter(name, text)
-
-    return property(read, write)
-
-
-def _bind(parameters, name, kind, child):
-    """The connectors of Slicer's guiConnectors.py that this module needs, with their conditions."""
-    if child.class_name == "QComboBox" and isinstance(kind, enum.EnumMeta):
-        members = list(kind)
-        child.clear()
-        for member in members:
-            child.addItem(member.label())
-        child.currentIndex = members.index(getattr(parameters, name))
-        assert child.connect("currentIndexChanged(int)", lambda index: setattr(parameters, name, members[index]))
-    elif child.class_name == "QCheckBox" and kind is bool:
-        child.checked = getattr(parameters, name)
-        assert child.connect("stateChanged(int)", lambda state: setattr(parameters, name, bool(state)))
-    elif child.class_name == "qMRMLNodeComboBox" and hasattr(kind, "GetClassName"):
-        assert child.nodeTypes == [kind.__name__], f"{name} takes a {kind.__name__}, not {child.nodeTypes}"
-        child.setCurrentNode(getattr(parameters, name))
-        assert child.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: setattr(parameters, name, node))
-    else:
-        raise RuntimeError(f"Unable to create GUI connector from datatype '{kind}' to widget type '{child.class_name}'")
-
-
-def standin_modules() -> dict[str, types.ModuleType]:
-    """The submodules that Slicer's Python has and slicer-core lacks."""
-    names = ("i18n", "ScriptedLoadableModule", "parameterNodeWrapper")
-    made = {name: types.ModuleType(f"slicer.{name}") for name in names}
-    made["i18n"].tr = lambda text: text
-    made["i18n"].translate = lambda context, text: text
-    made["parameterNodeWrapper"].parameterNodeWrapper = parameterNodeWrapper
-    for kind in (
-        ScriptedLoadableModule,
-        ScriptedLoadableModuleWidget,
-        ScriptedLoadableModuleLogic,
-        ScriptedLoadableModuleTest,
-    ):
-        setattr(made["ScriptedLoadableModule"], kind.__name__, kind)
-    return made
-
-
 @pytest.fixture
 def scene():
     """A fresh real MRML scene, also as slicer.mrmlScene."""
-    from MedSegRegLib.mrml.headless import new_scene
+    from MedSegRegLib.mrml.headless import new_scene  # noqa: PLC0415 - starts the runtime
 
-    return new_scene()
+    scene = new_scene()
+    yield scene
+    scene.Clear(True)
 
 
-@pytest.fixture
-def application():
-    """slicer.app with the three names the module uses; remembers what was connected."""
-    connected = {}
-    return types.SimpleNamespace(
-        connect=lambda signal, slot: connected.setdefault(signal, slot) is slot,
-        connected=connected,
-        testingEnabled=lambda: True,
-    )
+def forget(*packages: str) -> None:
+    """The next import loads them anew."""
+    for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[name]
 
 
 @pytest.fixture
-def module(monkeypatch, scene, application):
-    """The module file, imported as Slicer imports it but without Qt."""
-    import slicer
+def scripted_modules(monkeypatch):
+    """The submodules of ``slicer`` that slicer-core lacks."""
+    import slicer  # noqa: PLC0415 - heavy
+    from standin.scripted_modules import submodules  # noqa: PLC0415 - imports slicer
 
-    for name, standin in standin_modules().items():
-        monkeypatch.setitem(sys.modules, f"slicer.{name}", standin)
-        monkeypatch.setattr(slicer, name, standin, raising=False)
-    monkeypatch.setattr(slicer, "app", application, raising=False)
-    for name in ("MedSegReg", "MedSegRegPanels"):
-        for loaded in [key for key in sys.modules if key.split(".")[0] == name]:
-            monkeypatch.delitem(sys.modules, loaded)
+    for name, submodule in submodules().items():
+        monkeypatch.setitem(sys.modules, f"slicer.{name}", submodule)
+        monkeypatch.setattr(slicer, name, submodule, raising=False)
+
+
+@pytest.fixture
+def module(monkeypatch, scene, scripted_modules):
+    """The module file, imported as Slicer imports it."""
+    forget("MedSegReg", "MedSegRegPanels")
     yield importlib.import_module("MedSegReg")
-    for loaded in [key for key in sys.modules if key.split(".")[0] in ("MedSegReg", "MedSegRegPanels")]:
-        del sys.modules[loaded]
+    forget("MedSegReg", "MedSegRegPanels")
 
 
 @pytest.fixture(scope="session")
-def gui_names():
-    """Every name a running Slicer was seen to have."""
-    names = load_names()
-    if names is None:
-        pytest.skip("slicer_gui_names.json, read from a running Slicer, is not there")
-    return names
-
-
-class Window:
-    """The opened module: its widget, the named controls, and the messages that the user saw."""
-
-    def __init__(self, widget, messages):
-        self.widget, self.ui, self.messages = widget, widget.ui, messages
+def qt_application():
+    """Qt without a screen."""
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    try:
+        from PySide6 import QtWidgets  # noqa: PLC0415 - its system libraries may be missing
+    except ImportError as error:
+        pytest.skip(f"Qt cannot start: {error}")
+    return QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
 
 
 @pytest.fixture
-def window(module, gui_names, monkeypatch, capfd):
-    """The module opened in a window of stand-in widgets; no observer may fail (VTK only prints that)."""
-    import slicer
+def desktop(qt_application, scene, scripted_modules, monkeypatch, tmp_path, capfd):
+    """Slicer's window around the module."""
+    from standin.desktop import Desktop  # noqa: PLC0415 - needs Qt
 
-    messages = []
-    qt = types.ModuleType("qt")
-    qt.Qt = types.SimpleNamespace(ApplicationModal=2)
-    qt.QProgressDialog = lambda parent: widget("QProgressDialog", gui_names)
-    monkeypatch.setitem(sys.modules, "qt", qt)
-    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None)
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **options: messages.append(text))
-    monkeypatch.setattr(slicer.util, "showStatusMessage", lambda text, duration=0: messages.append(text))
-    monkeypatch.setattr(slicer.util, "childWidgetVariables", lambda loaded: loaded.ui)
-    monkeypatch.setattr(
-        slicer.util,
-        "loadUI",
-        lambda path: types.SimpleNamespace(ui=load_ui(Path(path), gui_names), setMRMLScene=lambda scene: None),
-    )
-    parent = types.SimpleNamespace(isEntered=True)
-    opened = module.MedSegRegWidget(parent)
-    opened.setup()
-    yield Window(opened, messages)
-    opened.cleanup()
-    assert "Traceback" not in capfd.readouterr().err
+    made = Desktop(scene, tmp_path, monkeypatch)
+    yield made
+    made.close()
+    assert "Traceback" not in capfd.readouterr().err, "an observer failed; VTK only prints that"
+    for error in made.slot_errors:
+        raise error
+
+
+@pytest.fixture
+def window(desktop, module):
+    """The module opened on the desktop."""
+    from standin.desktop import Window  # noqa: PLC0415 - needs Qt
+
+    opened = Window(desktop, module, MODULE / "MedSegReg.py")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def warm_jobs(tmp_path_factory):
+    """One child process for all tests of a file, and a store with the model "balls"."""
+    from MedSegRegLib.jobs import Supervisor  # noqa: PLC0415 - see the others
+
+    store = tmp_path_factory.mktemp("store")
+    write_random_model(store / "balls", small_spec())
+    with pytest.MonkeyPatch.context() as monkeypatch, Supervisor(folder=tmp_path_factory.mktemp("jobs")) as jobs:
+        monkeypatch.setenv("MEDSEGREG_MODELS", str(store))
+        yield jobs
+
+
+@pytest.fixture
+def at_work(warm_jobs, window, event_loop):
+    """The window with a child process that is warm."""
+    from stories import Borrowed  # noqa: PLC0415 - imports slicer
+
+    runner = window.widget.runner
+    runner._makeSupervisor = lambda: Borrowed(warm_jobs)
+
+    def run(button, seconds=120):
+        event_loop.click(button)
+        event_loop.wait_until(lambda: not runner.busy, seconds)
+
+    window.run = run
+    return window
+
+
+@pytest.fixture
+def event_loop(qt_application):
+    from standin.event_loop import EventLoop  # noqa: PLC0415 - needs Qt
+
+    return EventLoop()
+
+
+@pytest.fixture
+def click(event_loop):
+    return event_loop.click
+
+
+@pytest.fixture
+def wait_until(event_loop):
+    return event_loop.wait_until
+
+
+@pytest.fixture
+def longest_block(event_loop):
+    return event_loop.longest_block
+
+
+@pytest.fixture
+def grab(event_loop):
+    return event_loop.grab

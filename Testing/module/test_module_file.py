@@ -18,14 +18,14 @@ IMPORT_IN_A_CHILD = """
 import sys, time
 sys.path[:0] = [{module!r}, {here!r}]
 import slicer, vtk
-import conftest
-for name, standin in conftest.standin_modules().items():
-    sys.modules["slicer." + name] = standin
-    setattr(slicer, name, standin)
+from standin.scripted_modules import submodules
+for name, submodule in submodules().items():
+    sys.modules["slicer." + name] = submodule
+    setattr(slicer, name, submodule)
 start = time.perf_counter()
 import MedSegReg
 seconds = time.perf_counter() - start
-heavy = {{"torch", "qt", "ctk", "monai", "pydantic", "MedSegRegLib", "MedSegRegPanels"}}
+heavy = {{"torch", "qt", "ctk", "PySide6", "monai", "pydantic", "MedSegRegLib", "MedSegRegPanels"}}
 loaded = sorted({{name.split(".")[0] for name in sys.modules}} & heavy)
 sys.stdout.write(f"{{seconds}} {{','.join(loaded)}}")
 """
@@ -43,7 +43,7 @@ def test_the_module_file_holds_no_algorithm():
     assert len((MODULE / "MedSegReg.py").read_text(encoding="utf-8").splitlines()) <= 250
 
 
-def test_the_module_tells_what_slicers_generic_tests_ask_for(module):
+def test_the_module_tells_what_slicers_generic_tests_ask_for(desktop, module):
     parent = types.SimpleNamespace(path=str(MODULE / "MedSegReg.py"))
     module.MedSegReg(parent)
     assert parent.title == "MedSegReg"
@@ -53,9 +53,11 @@ def test_the_module_tells_what_slicers_generic_tests_ask_for(module):
     assert parent.acknowledgementText
 
 
-def test_samples_are_offered_only_after_slicer_has_started(module, application):
+def test_samples_are_offered_only_after_slicer_has_started(desktop, module, sample_data):
     module.MedSegReg(types.SimpleNamespace(path=""))
-    assert application.connected == {"startupCompleted()": module.registerSampleData}
+    assert sample_data == []
+    desktop.application.signals.startupCompleted.emit()
+    assert [source["sampleName"] for source in sample_data] == list(module.SAMPLES)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
-"""No name is used that a running Slicer did not have: checked over the code of the window and over the .ui file."""
-# ruff: noqa: PLC0415 - the module is loaded late
+"""No name is used that a running Slicer did not have: checked over the code of the window and over its .ui files."""
 
 from __future__ import annotations
 
@@ -8,17 +7,17 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from standin_widgets import PARAMETER, load_ui, names_of
+from standin import names
 
 MODULE = Path(__file__).parents[2] / "MedSegReg"
-UI_FILE = MODULE / "Resources" / "UI" / "MedSegReg.ui"
+UI_FILES = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
 SOURCES = [
     MODULE / "MedSegReg.py",
     *sorted((MODULE / "MedSegRegPanels").glob("*.py")),
     *sorted((MODULE / "Testing").rglob("*.py")),
 ]
-LAYOUTS = {"QVBoxLayout", "QFormLayout", "QHBoxLayout", "QGridLayout"}
-INTERACTIVE = {"QPushButton", "QComboBox", "QCheckBox", "qMRMLNodeComboBox"}
+MODULES = ("app", "util", "packaging", "i18n", "parameterNodeWrapper", "ScriptedLoadableModule", "modules")
+INTERACTIVE = {"QPushButton", "QToolButton", "QComboBox", "QCheckBox", "QSpinBox", "QDoubleSpinBox", "QLineEdit"}
 
 
 def chains(source: Path) -> list[str]:
@@ -37,98 +36,100 @@ def chains(source: Path) -> list[str]:
     return found
 
 
-def unknown_names(used: list[str], gui_names: dict) -> list[str]:
-    """Those of ``used`` that a running Slicer did not have."""
-    known = {
-        name: {*gui_names[f"slicer.{name}"]}
-        for name in ("app", "util", "packaging", "i18n", "parameterNodeWrapper", "ScriptedLoadableModule")
-    }
-    known["app"] |= {"connect", "disconnect"}  # of every QObject
-    wrong = []
-    for name in used:
-        parts = name.split(".")
-        if parts[0] == "qt" and parts[1] not in gui_names["names"]["qt"]:
-            wrong.append(name)
-        if parts[0] == "qt" and parts[2:] and parts[2] not in gui_names["names"]["qt"].get(parts[1], []):
-            wrong.append(name)
-        if parts[0] == "ctk" and parts[1] not in gui_names["names"]["ctk"]:
-            wrong.append(name)
-        if parts[0] == "slicer" and parts[1] in known and parts[2:] and parts[2] not in known[parts[1]]:
-            wrong.append(name)
-        if (
-            parts[0] == "slicer"
-            and parts[1] not in known
-            and not parts[1].startswith(("vtkMRML", "qMRML"))
-            and parts[1] not in {*gui_names["slicer_names"]}
-        ):
-            wrong.append(name)
-    return wrong
+def is_known(chain: str) -> bool:
+    """Whether a running Slicer had the first names of a chain that starts in its Python."""
+    first, *rest = chain.split(".")
+    if first in ("qt", "ctk"):
+        return rest[0] in names.of_module(first) and (
+            len(rest) == 1
+            or rest[1].startswith("Key_")
+            or not names.is_described(rest[0])
+            or rest[1] in names.of_class(rest[0])
+        )
+    if first != "slicer":
+        return True
+    if rest[0] == "modules" and len(rest) > 1 and rest[1].lower().startswith("medsegreg"):
+        return True  # our own
+    if rest[0] in MODULES and len(rest) > 1:
+        return rest[1] in names.of_module(rest[0]) or (rest[0] == "app" and rest[1] in names.of_class("QObject"))
+    return rest[0].startswith("vtk") or rest[0] in names.of_module("qMRML") | names.of_module("slicer") | set(MODULES)
+
+
+def controls() -> dict[str, str]:
+    """The class of every named control of every .ui file."""
+    elements = [element for path in UI_FILES for element in ET.parse(path).getroot().iter("widget")]
+    return {element.get("name"): element.get("class") for element in elements}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_every_name_of_slicer_and_qt_exists_in_a_running_slicer(source, gui_names):
-    assert unknown_names(chains(source), gui_names) == []
+def test_every_name_of_slicer_and_qt_exists_in_a_running_slicer(source):
+    assert [chain for chain in chains(source) if not is_known(chain)] == []
 
 
-def test_a_name_that_only_slicer_core_has_is_noticed(gui_names):
+def test_a_name_that_only_slicer_core_has_is_noticed():
     used = ["slicer.arrayFromVolume", "slicer.util.nothing", "qt.QNothing", "qt.Qt.Nothing", "slicer.util.loadUI"]
-    assert unknown_names(used, gui_names) == used[:-1]
+    assert [chain for chain in used if not is_known(chain)] == used[:-1]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_every_member_of_a_control_exists_on_its_class(source, gui_names):
-    classes = {name: child.class_name for name, child in vars(load_ui(UI_FILE, gui_names)).items()}
+def test_every_member_of_a_control_exists_on_its_class(source):
+    classes = controls()
     for chain in chains(source):
-        before, _, after = f".{chain}".partition(".ui.")
+        _, dot, after = f".{chain}".partition(".ui.")
         name, _, member = after.partition(".")
-        if after:
-            assert name in classes, f"{chain}: no control of that name{before}"
-            assert not member or member.split(".")[0] in names_of(classes[name], gui_names), chain
+        if dot:
+            assert name in classes, f"{chain}: no control of that name"
+            assert not member or member.split(".")[0] in names.of_class(classes[name]), chain
 
 
-def test_the_window_file_uses_only_classes_that_slicer_has(gui_names):
-    root = ET.parse(UI_FILE).getroot()
-    used = {element.get("class") for element in root.iter("widget")} | {e.get("class") for e in root.iter("layout")}
-    assert used - LAYOUTS <= set(gui_names["classes"])
-    declared = {element.findtext("class") for element in root.iter("customwidget")}
-    assert {name for name in used if not name.startswith("Q")} == declared
+def test_no_two_controls_have_one_name():
+    names_of_all = [e.get("name") for path in UI_FILES for e in ET.parse(path).getroot().iter("widget")]
+    assert sorted(names_of_all) == sorted(set(names_of_all))
 
 
-def test_every_node_selector_gets_the_scene():
-    root = ET.parse(UI_FILE).getroot()
-    selectors = {element.get("name") for element in root.iter("widget") if element.get("class") == "qMRMLNodeComboBox"}
+@pytest.mark.parametrize("path", UI_FILES, ids=lambda path: path.name)
+def test_every_node_selector_gets_the_scene(path):
+    root = ET.parse(path).getroot()
+    selectors = {e.get("name") for e in root.iter("widget") if "NodeComboBox" in e.get("class")}
     connected = {
         element.findtext("receiver")
         for element in root.iter("connection")
         if element.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)"
         and element.findtext("slot") == "setMRMLScene(vtkMRMLScene*)"
     }
-    assert selectors == connected
+    assert selectors <= connected
 
 
-def test_controls_are_bound_to_parameters_that_exist(module, gui_names):
-    from MedSegRegPanels.parameters import Parameters
+def test_every_parameter_of_a_panel_has_a_name_of_its_own_and_bound_controls_have_parameters(window):
+    bound = [
+        element.findtext("property[@name='SlicerParameterName']/string")
+        for path in UI_FILES
+        for element in ET.parse(path).getroot().iter("widget")
+    ]
+    bound = [name for name in bound if name]
+    kinds = [panel.Parameters for panel in window.widget.panels.values() if panel.Parameters is not None]
+    fields = [name for kind in kinds for name in kind.allParameters]
+    assert sorted(fields) == sorted(set(fields))
+    assert sorted(bound) == sorted(set(bound))
+    assert set(bound) <= set(fields)
 
-    controls = vars(load_ui(UI_FILE, gui_names)).values()
-    bound = [child.property(PARAMETER) for child in controls if child.property(PARAMETER)]
-    assert len(bound) == len(set(bound))
-    assert set(bound) == set(Parameters.fields) - {"modelName"}  # the models are known only at run time
 
-
-def test_every_control_has_a_tooltip_and_every_label_leads_to_its_control():
-    root = ET.parse(UI_FILE).getroot()
-    names = {element.get("name") for element in root.iter("widget")}
+@pytest.mark.parametrize("path", UI_FILES, ids=lambda path: path.name)
+def test_every_control_has_a_tooltip_and_every_label_leads_to_its_control(path):
+    root = ET.parse(path).getroot()
+    named = {element.get("name") for element in root.iter("widget")}
     for element in root.iter("widget"):
         properties = {item.get("name"): item for item in element.findall("property")}
-        if element.get("class") in INTERACTIVE:
+        if element.get("class") in INTERACTIVE or "NodeComboBox" in element.get("class"):
             assert len(properties["toolTip"].findtext("string")) > 20, element.get("name")
         if "buddy" in properties:
-            assert properties["buddy"].findtext("cstring") in names
+            assert properties["buddy"].findtext("cstring") in named
 
 
-def test_texts_can_be_translated():
-    """Only identifiers are marked as not translatable, and shown texts in the code pass through tr."""
-    for item in ET.parse(UI_FILE).getroot().iter("property"):
+@pytest.mark.parametrize("path", UI_FILES, ids=lambda path: path.name)
+def test_texts_can_be_translated(path):
+    """Only identifiers are marked as not translatable."""
+    for item in ET.parse(path).getroot().iter("property"):
         text = item.find("string")
-        if text is not None and item.get("name") in ("text", "toolTip", "noneDisplay"):
+        if text is not None and item.get("name") in ("text", "title", "toolTip", "noneDisplay"):
             assert text.get("notr") is None
