@@ -170,7 +170,7 @@ IMAGES = ("fixed.nii.gz", "moving.nii.gz")
         ("--quality out.txt", ".json"),
         ("--one-field field.h5", ".nii.gz"),
         ("--moved same.nii.gz --one-field ./same.nii.gz", "two results"),
-        ("--inverse inverse.tfm", "text"),
+        ("--inverse inverse.tfm", "no room"),
         ("--initial no-transform.h5", "no-transform.h5"),
         ("--fixed-points fixed.csv", "only the fixed points"),
         ("--fixed-points fixed.csv --moving-points fewer.csv", "6 fixed and 3 moving"),

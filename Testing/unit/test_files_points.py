@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from MedSegRegLib.errors import DamagedFile, FileError, UnsupportedFile
-from MedSegRegLib.files import read_points
+from MedSegRegLib.files import read_points, write_points
 
 
 def markups(**changes):
@@ -73,3 +73,12 @@ def test_refuses_a_file_that_is_absent_or_not_text(tmp_path):
 def _folder(path):
     path.mkdir()
     return path
+
+
+@pytest.mark.parametrize("name", ["points.mrk.json", "points.csv"])
+def test_points_that_were_written_are_read(tmp_path, name):
+    places = np.array([[1.5, -2.25, 3.0], [0.1, 20.0, -300.0]])
+    write_points(["AC, midline", "Übergang"], places, tmp_path / name)
+    labels, points = read_points(tmp_path / name)
+    assert labels == ["AC, midline", "Übergang"]
+    np.testing.assert_array_equal(points, places)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import SimpleITK as sitk
 import torch
 
 from MedSegRegLib.errors import DamagedFile, DimensionError, FileError, InvalidSetting, UnsupportedFile
 from MedSegRegLib.files import read_transform, write_transform
+from MedSegRegLib.files.transforms import read_itk_transform
 from MedSegRegLib.geometry import Geometry, flip_ras_lps
 from MedSegRegLib.transform import Affine, Displacement, Transform
 
@@ -229,3 +231,36 @@ def test_text_field_that_claims_a_huge_grid_is_refused(tmp_path):
     (tmp_path / "t.tfm").write_text(text)
     with pytest.raises(DamagedFile, match="99999"):
         read_transform(tmp_path / "t.tfm")
+
+
+@pytest.mark.parametrize("itk", linear_of_itk(), ids=lambda t: t.GetName())
+def test_reads_the_linear_kinds_that_ants_writes_as_matlab(tmp_path, itk):
+    sitk.WriteTransform(itk, str(tmp_path / "t.mat"))
+    ras = points_inside(GRIDS["oblique"])
+    assert np.abs(read_transform(tmp_path / "t.mat").map_points(ras) - by_simpleitk(itk, ras)).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b + b"0", lambda b: b[:4] + b"\xff" * 4 + b[8:], lambda b: b""]
+)
+def test_a_damaged_matlab_file_is_refused(tmp_path, damage):
+    path = tmp_path / "t.mat"
+    sitk.WriteTransform(linear_of_itk()[0], str(path))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DamagedFile):
+        read_transform(path)
+
+
+def test_a_matlab_file_of_something_else_is_refused(tmp_path):
+    scipy.io.savemat(tmp_path / "t.mat", {"x": np.eye(3)}, format="4")
+    with pytest.raises(DamagedFile):
+        read_transform(tmp_path / "t.mat")
+
+
+@pytest.mark.parametrize("name", ["t.h5", "t.mat", "t.nii.gz"])
+def test_itk_gives_a_second_opinion_on_the_same_file(tmp_path, name):
+    grid = GRIDS["oblique"]
+    transform = Transform((tilted((1.0, 2.0, 3.0)),)) if name == "t.mat" else Transform((smooth_field(grid),))
+    write_transform(transform, tmp_path / name, grid)
+    ras = points_inside(grid)
+    assert np.abs(by_simpleitk(read_itk_transform(tmp_path / name), ras) - transform.map_points(ras)).max() < 1e-4

@@ -1,4 +1,4 @@
-"""Brain masks of ours, deepbet and HD-BET on the same real images in one run: ``brain_masks.py --icbm DIR --peers PYTHON``.
+"""Brain masks of ours, deepbet and HD-BET on the same real images: ``brain_masks.py --icbm DIR --peers PYTHON``.
 
 Every tool runs as its authors ship it, on one thread in a process of its own; the CPU time counts reading, running and
 writing, and not imports. The truth is the mask that comes with the ICBM 152 templates. PYTHON is the interpreter of an

@@ -1,10 +1,21 @@
-"""The command line: ``medsegreg segment | register | apply | preprocess | train | evaluate | model | demo | info``."""
+"""The command line: ``medsegreg segment | register | transform | apply | train | evaluate | model | demo | ...``."""
 
 from __future__ import annotations
 
 import typer
 
-from . import evaluating, images, quantising, registering, segmenting, showing, training
+from . import (
+    atlases,
+    carrying,
+    compressing,
+    evaluating,
+    images,
+    registering,
+    segmenting,
+    showing,
+    training,
+    transforming,
+)
 from .terminal import report_errors
 
 app = typer.Typer(
@@ -14,9 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Segmentation and registration of medical images: the library of the 3D Slicer extension MedSegReg.",
 )
-for module in (segmenting, images, registering, training, evaluating, showing):
+for module in (segmenting, images, registering, carrying, atlases, training, evaluating, showing):
     module.add_commands(app)
-app.add_typer(quantising.app, name="model")
+app.add_typer(compressing.app, name="model")
+app.add_typer(transforming.app, name="transform")
 
 
 def main() -> None:

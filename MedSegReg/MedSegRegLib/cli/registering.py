@@ -131,7 +131,7 @@ def _list_presets(asked: bool) -> None:
 
 def _print_settings(preset: str | None) -> None:
     if preset is not None:
-        typer.echo(_preset_settings(preset).model_dump_json(indent=2))
+        typer.echo(preset_settings(preset).model_dump_json(indent=2))
         raise typer.Exit
 
 
@@ -227,7 +227,7 @@ def _choose_settings(preset: str | None, file: Path | None, stiffness: str | Non
     if file is not None and preset is not None:
         raise InvalidSetting("A preset and a file of settings are given", "one of them", "leave the other out")
     settings = (
-        _preset_settings(preset or "deformable") if file is None else read_settings_file(file, RegistrationSettings)
+        preset_settings(preset or "deformable") if file is None else read_settings_file(file, RegistrationSettings)
     )
     if stiffness is None:
         return settings
@@ -248,7 +248,8 @@ def _choose_settings(preset: str | None, file: Path | None, stiffness: str | Non
         ) from None
 
 
-def _preset_settings(name: str) -> RegistrationSettings:
+def preset_settings(name: str) -> RegistrationSettings:
+    """The settings of a preset; InvalidSetting when there is none of that name."""
     from ..errors import InvalidSetting
     from ..register.presets import PRESETS
 

@@ -28,7 +28,7 @@ from ..resample import resample_image
 from .outputs import SCENE
 from .terminal import findings_data
 
-TEXT_EXTENSIONS = (".tfm", ".txt")
+LINEAR_ONLY = (".tfm", ".txt", ".mat")
 
 Names = Mapping[int, str]
 
@@ -75,9 +75,9 @@ class RegistrationOutputs:
         if len(set(places)) < len(places):
             raise InvalidSetting("Two results would go to one file", "a name for each", "rename one of them")
         for path in (self.transform, self.inverse):
-            if path is not None and settings.deformable is not None and path.name.lower().endswith(TEXT_EXTENSIONS):
+            if path is not None and settings.deformable is not None and path.name.lower().endswith(LINEAR_ONLY):
                 raise UnsupportedFile(
-                    f"The transform will be deformable and '{path.name}' is text",
+                    f"The transform will be deformable, for which '{path.name}' has no room",
                     "a linear transform",
                     "write .h5 or .nii.gz, or choose a linear preset",
                 )

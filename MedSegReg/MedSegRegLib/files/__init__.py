@@ -10,7 +10,7 @@ from .atomic import (
 )
 from .images import read_image, write_image
 from .labels import read_labels, write_labels
-from .points import read_points
+from .points import read_points, write_points
 from .transforms import read_transform, write_transform
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "require_writable",
     "write_image",
     "write_labels",
+    "write_points",
     "write_transform",
 ]

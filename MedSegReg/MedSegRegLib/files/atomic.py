@@ -14,7 +14,7 @@ from ..errors import FileError, OutputNotWritable, UnsafeFile
 
 VOLUME_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 LABEL_EXTENSIONS = (".seg.nrrd", *VOLUME_EXTENSIONS)
-TRANSFORM_EXTENSIONS = (".tfm", ".txt", ".h5", *VOLUME_EXTENSIONS)
+TRANSFORM_EXTENSIONS = (".tfm", ".txt", ".h5", ".mat", *VOLUME_EXTENSIONS)
 WRITABLE_EXTENSIONS = tuple(dict.fromkeys((*LABEL_EXTENSIONS, *TRANSFORM_EXTENSIONS)))
 
 

@@ -103,6 +103,13 @@ def _product(left: torch.Tensor, right: torch.Tensor | None, like: torch.Tensor 
     return product.reshape(like.shape) if product.numel() == like.numel() else left.new_empty(0)
 
 
+def children_of(folder: Path) -> list[str]:
+    """Names of the installed models that were adapted from this package, and need its weights."""
+    spec = read_spec(folder)
+    digests = {spec.sha256.get(name) for name in spec.weights}
+    return [one.name for one in list_models()[0].values() if one.parent and one.parent.sha256 in digests]
+
+
 def missing_parents(folders: Sequence[Path]) -> list[Path]:
     """Packages of parents that adapted models among ``folders`` need, that are not among them and not shipped."""
     specs = {folder: read_spec(folder) for folder in folders}

@@ -1,8 +1,10 @@
-"""Points from files, for guiding a registration: Slicer's markups and tables, and plain tables of coordinates."""
+"""Points from files, and back: Slicer's markups and tables, and plain tables of coordinates."""
 
 from __future__ import annotations
 
 import csv
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +14,15 @@ from pydantic.alias_generators import to_camel
 
 from ..errors import DamagedFile, InputError, UnsupportedFile
 from ..geometry import flip_ras_lps
-from .atomic import extension_of
+from .atomic import atomic_path, extension_of, require_writable
 from .headers.header import damaged, file_size
 
 POINT_EXTENSIONS = (".mrk.json", ".json", ".fcsv", ".csv")
+WRITTEN_EXTENSIONS = (".mrk.json", ".csv")
+MARKUPS_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
 LONGEST_TEXT = 1 << 26
 AXES = (("RAS", ("r", "a", "s")), ("LPS", ("l", "p", "s")), ("RAS", ("x", "y", "z")))
 FCSV_SYSTEMS = {"0": "RAS", "1": "LPS"}  # as Slicer wrote them until 4.11
@@ -80,6 +87,26 @@ def read_points(path: str | Path) -> tuple[list[str], np.ndarray]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DamagedFile(f"'{path.name}' cannot be read ({error})", "text", "save the points again") from None
     return [point.label for point in points.control_points], _placed(points, path.name)
+
+
+def write_points(labels: Sequence[str], points_ras: np.ndarray, path: str | Path) -> None:
+    """A list of points as Slicer's markups (``.mrk.json``) or a table (``.csv``, columns label, r, a, s); RAS mm.
+
+    Complete or not at all. Args as :func:`read_points` returns them.
+
+    Raises:
+        OutputNotWritable: the folder cannot be written, the disk is full, or another extension.
+    """
+    path = Path(path)
+    require_writable(path, overwrite=True, extensions=WRITTEN_EXTENSIONS)
+    rows = list(zip(labels, np.asarray(points_ras, np.float64).tolist(), strict=True))
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        if extension_of(path, WRITTEN_EXTENSIONS) == ".csv":
+            csv.writer(file).writerows([("label", "r", "a", "s"), *((label, *place) for label, place in rows)])
+            return
+        points = [{"label": label, "position": place, "positionStatus": "defined"} for label, place in rows]
+        markups = {"type": "Fiducial", "coordinateSystem": "RAS", "coordinateUnits": "mm", "controlPoints": points}
+        json.dump({"@schema": MARKUPS_SCHEMA, "markups": [markups]}, file, ensure_ascii=False, indent=1)
 
 
 def _placed(points: _PointList, name: str) -> np.ndarray:

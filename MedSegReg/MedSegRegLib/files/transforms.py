@@ -5,11 +5,12 @@ A file holds the same direction as in the library, fixed to moving, as ITK's and
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..errors import DimensionError, InvalidSetting, UnsupportedFile
+from ..errors import DamagedFile, DimensionError, InvalidSetting, UnsupportedFile
 from ..geometry import Geometry
 from ..transform import Displacement, Transform
 from .atomic import TRANSFORM_EXTENSIONS, VOLUME_EXTENSIONS, atomic_path, extension_of, require_space, require_writable
@@ -19,11 +20,11 @@ from .itk import displacement_from_itk, itk_from_displacement, itk_path, read_wi
 from .itk_transform import itk_from_transform, merge_linear, transform_from_itk
 from .volume_file import read_volume_file
 
-ITK_EXTENSIONS = (".tfm", ".txt", ".h5")
+ITK_EXTENSIONS = (".tfm", ".txt", ".h5", ".mat")
 
 
 def read_transform(path: str | Path) -> Transform:
-    """A transform from ``.tfm``, ``.txt``, ``.h5`` (ITK), or a displacement field from a volume file.
+    """A transform from ``.tfm``, ``.txt``, ``.h5``, ``.mat`` (ITK), or a displacement field from a volume file.
 
     Linear kinds, displacement fields, B-splines (made dense) and composites of them.
 
@@ -34,9 +35,45 @@ def read_transform(path: str | Path) -> Transform:
     """
     path = Path(path)
     if extension_of(path, TRANSFORM_EXTENSIONS) in ITK_EXTENSIONS:
-        text = itk_path(path)
-        check_transform_file(path)
-        return transform_from_itk(read_with_itk(path, lambda: sitk.ReadTransform(text)))
+        return transform_from_itk(_read_itk(path))
+    return Transform((displacement_from_itk(_read_field(path)),))
+
+
+def read_itk_transform(path: str | Path) -> sitk.Transform:
+    """The same file as ITK itself applies it (LPS): a second opinion on :func:`read_transform`.
+
+    Raises:
+        As :func:`read_transform`, for what the file is.
+    """
+    path = Path(path)
+    if extension_of(path, TRANSFORM_EXTENSIONS) in ITK_EXTENSIONS:
+        return _read_itk(path)
+    return sitk.DisplacementFieldTransform(sitk.Cast(_read_field(path), sitk.sitkVectorFloat64))
+
+
+def _read_itk(path: Path) -> sitk.Transform:
+    text = itk_path(path)
+    check_transform_file(path)
+    try:
+        return read_with_itk(path, lambda: sitk.ReadTransform(text))
+    except DamagedFile:
+        kind = _inverse_kind(path)
+        if not kind:
+            raise
+    raise UnsupportedFile(
+        f"'{path.name}' holds a {kind}, which only Slicer reads: it was saved from the side 'to parent'",
+        "a transform that is kept from parent, as ITK keeps it",
+        "in Slicer's Transforms module convert it to a grid transform on the fixed volume, and save that",
+    )
+
+
+def _inverse_kind(path: Path) -> str:
+    """The kind of transform that Slicer writes for an inverse, which ITK does not know; empty when there is none."""
+    found = re.search(rb"Inverse[A-Za-z]+Transform", path.read_bytes())
+    return found.group().decode("ascii") if found else ""
+
+
+def _read_field(path: Path) -> sitk.Image:
     volume = read_volume_file(path, components=3)
     if volume.header.frames != 1 or len(volume.header.size) != 3:
         raise DimensionError(
@@ -44,20 +81,20 @@ def read_transform(path: str | Path) -> Transform:
             "one 3D field",
             "choose a displacement field",
         )
-    return Transform((displacement_from_itk(volume.itk),))
+    return volume.itk
 
 
 def write_transform(transform: Transform, path: str | Path, grid: Geometry | None = None) -> None:
     """Write a transform, complete or not at all.
 
     Args:
-        path: ``.tfm`` or ``.txt`` for linear transforms; ``.h5`` for any chain; ``.nii.gz``, ``.nii``, ``.nrrd``,
-            ``.mha`` for one dense displacement field (LPS mm, float32) that replaces the chain.
+        path: ``.tfm``, ``.txt`` or ``.mat`` for linear transforms; ``.h5`` for any chain; ``.nii.gz``, ``.nii``,
+            ``.nrrd``, ``.mha`` for one dense displacement field (LPS mm, float32) that replaces the chain.
         grid: where a dense field is sampled: the fixed image's grid. Only needed, and only used, for those.
 
     Raises:
         OutputNotWritable: the folder cannot be written, the disk is full, or the extension is unknown.
-        UnsupportedFile: a deformable transform for ``.tfm`` or ``.txt``.
+        UnsupportedFile: a deformable transform for ``.tfm``, ``.txt`` or ``.mat``.
         InvalidSetting: a dense field without a grid.
     """
     path = Path(path)
@@ -73,7 +110,9 @@ def write_transform(transform: Transform, path: str | Path, grid: Geometry | Non
     fields = [stage for stage in merge_linear(transform).stages if isinstance(stage, Displacement)]
     if fields and extension != ".h5":
         raise UnsupportedFile(
-            f"The transform is deformable and '{path.name}' is text", "a linear transform", "write .h5 or .nii.gz"
+            f"The transform is deformable, for which '{path.name}' has no room",
+            "a linear transform",
+            "write .h5 or .nii.gz",
         )
     require_space(path, 24 * sum(f.vectors_ras_mm[0].numel() for f in fields))
     with atomic_path(path) as temporary:

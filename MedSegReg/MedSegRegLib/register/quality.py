@@ -130,15 +130,7 @@ def describe_registration(fixed: Image, moving: Image, matrix: np.ndarray, quali
     Args:
         matrix: 4x4, fixed RAS to moving RAS; the sentence tells the way of the moving study, which is its inverse.
     """
-    centre_ras = fixed.geometry.centre_ras
-    inverse = np.linalg.inv(matrix)
-    shift = np.linalg.norm(matrix[:3, :3] @ centre_ras + matrix[:3, 3] - centre_ras)
-    rotation, _ = polar(inverse[:3, :3])
-    degrees = np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
-    volume = 100 * (np.linalg.det(inverse[:3, :3]) - 1)
-    parts = [f"a shift of {shift:.1f} mm at the centre, a rotation of {degrees:.1f} degrees"]
-    if abs(volume) >= 0.05:
-        parts.append(f"{'growth' if volume > 0 else 'shrinkage'} by {abs(volume):.1f} % in volume")
+    parts = describe_linear(matrix, fixed.geometry.centre_ras)
     if quality.folding is not None:
         folded = quality.folding.voxels_any_corner
         parts.append(
@@ -150,3 +142,16 @@ def describe_registration(fixed: Image, moving: Image, matrix: np.ndarray, quali
         f"Moves {moving.name or 'the moving image'} onto {fixed.name or 'the fixed image'}: {', '.join(parts)}. "
         f"The inverse leads back within {quality.inverse_consistency.mean_mm:.3f} mm on average."
     )
+
+
+def describe_linear(matrix: np.ndarray, centre_ras: np.ndarray) -> list[str]:
+    """What a matrix, fixed RAS to moving RAS, does to the moving study: shift, rotation, and growth if there is any."""
+    inverse = np.linalg.inv(matrix)
+    shift = np.linalg.norm(matrix[:3, :3] @ centre_ras + matrix[:3, 3] - centre_ras)
+    rotation, _ = polar(inverse[:3, :3])
+    degrees = np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    volume = 100 * (np.linalg.det(inverse[:3, :3]) - 1)
+    parts = [f"a shift of {shift:.1f} mm at the centre, a rotation of {degrees:.1f} degrees"]
+    if abs(volume) >= 0.05:
+        parts.append(f"{'growth' if volume > 0 else 'shrinkage'} by {abs(volume):.1f} % in volume")
+    return parts

@@ -1,4 +1,4 @@
-"""Transform files checked before ITK opens them: truncated HDF5, and text whose sizes do not fit its numbers."""
+"""Transform files checked before ITK opens them: truncated HDF5 and MATLAB, text whose sizes do not fit its numbers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from .content import describe_content
 from .header import damaged, file_size
 
 LONGEST_TEXT = 1 << 30
+LONGEST_MATLAB = 1 << 16
+MATLAB_NUMBER_BYTES = {0: 8, 10: 4}
+TRANSFORM_NAME = r"[A-Za-z0-9]+_(double|float)_\d+_\d+"
 DENSE = ("DisplacementFieldTransform", "BSplineTransform")
 
 
 def check_transform_file(path: Path) -> None:
-    """Compare an HDF5 file with its stored length, or a text transform's field sizes with its numbers.
+    """Compare an HDF5 or MATLAB file with its stored lengths, or a text transform's field sizes with its numbers.
 
     Raises:
         FileError: missing. UnsupportedFile: something else than its name says. DamagedFile: incomplete.
@@ -24,6 +27,8 @@ def check_transform_file(path: Path) -> None:
     try:
         if path.suffix.lower() == ".h5":
             _check_hdf5(path, size)
+        elif path.suffix.lower() == ".mat":
+            _check_matlab(path, size)
         else:
             _check_text(path, size)
     except OSError as error:
@@ -44,6 +49,22 @@ def _check_hdf5(path: Path, size: int) -> None:
         raise damaged(path.name, f"has {size} bytes", "the length that is stored in it")
 
 
+def _check_matlab(path: Path, size: int) -> None:
+    """Version 4 as ITK and ANTs write it: a matrix named as the transform, then one named 'fixed', and no more."""
+    content = path.read_bytes() if size <= LONGEST_MATLAB else b""
+    names: list[str] = []
+    at = 0
+    while at + 20 <= len(content) and len(names) < 2:
+        kind, rows, columns, imaginary, length = struct.unpack_from("<5i", content, at)
+        number_bytes = MATLAB_NUMBER_BYTES.get(kind)
+        if number_bytes is None or imaginary or columns != 1 or not 0 <= rows < size or not 0 < length < size:
+            break
+        names.append(content[at + 20 : at + 20 + length].rstrip(b"\0").decode("ascii", "replace"))
+        at += 20 + length + rows * number_bytes
+    if at != size or len(names) != 2 or not re.fullmatch(TRANSFORM_NAME, names[0]) or names[1] != "fixed":
+        raise damaged(path.name, f"holds {names} in {size} bytes", "one linear transform as ITK or ANTs writes it")
+
+
 def _check_text(path: Path, size: int) -> None:
     if describe_content(path) != "an ITK transform":
         raise UnsupportedFile(
@@ -58,7 +79,7 @@ def _check_text(path: Path, size: int) -> None:
         key, colon, rest = line.partition(":")
         if colon and key == "Transform":
             kind, count = rest.strip(), -1
-            if not re.fullmatch(r"[A-Za-z0-9]+_(double|float)_\d+_\d+", kind):
+            if not re.fullmatch(TRANSFORM_NAME, kind):
                 raise damaged(path.name, f"has the transform '{kind[:60]}'", "a type that ITK knows")
         elif line.startswith("Parameter"):
             count = len(re.sub(r"^Parameters?:?", "", line).split())

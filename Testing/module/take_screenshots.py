@@ -1,0 +1,38 @@
+"""Pictures of the panels for the README: ``pytest Testing/module/take_screenshots.py``. Not collected by ``make test``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from MedSegRegLib.files import read_image
+from MedSegRegLib.samples import sample_path
+
+SCREENSHOTS = Path(__file__).parents[2] / "Resources" / "Screenshots"
+UNFOLDED = {"segment": ["structuresGroupBox"], "register": ["knownGroupBox", "resultsGroupBox"]}
+
+
+@pytest.fixture
+def two_heads(scene):
+    """The shipped samples as nodes."""
+    from MedSegRegLib.mrml.volumes import node_from_image  # noqa: PLC0415 - imports slicer
+
+    return [node_from_image(read_image(sample_path(name)), scene, name) for name in ("icbm152-t1", "s1-t1")]
+
+
+def test_every_panel_is_pictured(two_heads, window, grab):
+    fixed, moving = two_heads
+    choices = {
+        "inputVolumeSelector": moving,
+        "fixedVolumeSelector": fixed,
+        "movingVolumeSelector": moving,
+    }
+    for name, node in choices.items():
+        window.control(name).setCurrentNode(node)
+    for name in ("segment", "register", "correct", "evaluate", "adapt", "models", "compute"):
+        window.open(name)
+        for group in UNFOLDED.get(name, []):
+            window.control(group).collapsed = False
+        grab(window.parent, SCREENSHOTS / f"panel-{name}.png")
+        assert (SCREENSHOTS / f"panel-{name}.png").stat().st_size > 1000
