@@ -24,6 +24,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -c "from PySide6 import QtWidgets" 2>/dev/null || sh tools/install_qt_libraries.sh
 	touch $@
 
 clean:

@@ -88,8 +88,10 @@ class MedSegRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.runner = Runner(self.ui, lambda: ensureDependencies(requirements), self.updatePanels)
         for name in PANELS:
             self.panels[name] = self.makePanel(name)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, lambda *_: self.logic.getParameterNode().Modified())
         self.setParameterNode(self.logic.getParameterNode())
 
     def makePanel(self, name):

@@ -110,13 +110,19 @@ def window(desktop, module):
 
 
 @pytest.fixture(scope="module")
-def warm_jobs(tmp_path_factory):
+def jobs_folder(tmp_path_factory):
+    """Where the warm child's files lie."""
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def warm_jobs(tmp_path_factory, jobs_folder):
     """One child process for all tests of a file, and a store with the model "balls"."""
     from MedSegRegLib.jobs import Supervisor  # noqa: PLC0415 - see the others
 
     store = tmp_path_factory.mktemp("store")
     write_random_model(store / "balls", small_spec())
-    with pytest.MonkeyPatch.context() as monkeypatch, Supervisor(folder=tmp_path_factory.mktemp("jobs")) as jobs:
+    with pytest.MonkeyPatch.context() as monkeypatch, Supervisor(folder=jobs_folder) as jobs:
         monkeypatch.setenv("MEDSEGREG_MODELS", str(store))
         yield jobs
 

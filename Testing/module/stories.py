@@ -45,16 +45,6 @@ def add_ball(scene: Any, name: str = "head", side: int = 24) -> Any:
     return add_volume(scene, ball(0, side)[0], name)
 
 
-def head_phantom(size: int = 32) -> np.ndarray:
-    """[K, J, I]: a head-like ellipsoid with three unequal parts, so that only one pose fits."""
-    k, j, i = np.meshgrid(*[np.linspace(-1, 1, size)] * 3, indexing="ij")
-    image = 60.0 * ((i / 0.75) ** 2 + (j / 0.9) ** 2 + (k / 0.8) ** 2 < 1)
-    parts = (((0.3, 0.2, 0.1), 0.22, 80.0), ((-0.3, -0.3, 0.2), 0.3, -40.0), ((0.0, 0.4, -0.35), 0.18, 50.0))
-    for centre, radius, value in parts:
-        image += value * ((i - centre[0]) ** 2 + (j - centre[1]) ** 2 + (k - centre[2]) ** 2 < radius**2)
-    return image.astype(np.float32)
-
-
 def contents(scene: Any) -> list[tuple]:
     """What a run that wrote nothing leaves as it was: all nodes, their names, places and voxels."""
     nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]

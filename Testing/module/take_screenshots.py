@@ -1,4 +1,4 @@
-"""Pictures of the panels for the README: ``pytest Testing/module/take_screenshots.py``. Not collected by ``make test``."""
+"""Pictures of the panels for the README: ``pytest Testing/module/take_screenshots.py``. ``make test`` leaves it out."""
 
 from __future__ import annotations
 

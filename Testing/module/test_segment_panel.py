@@ -48,7 +48,10 @@ def opened(only_segment, head, window, jobs):
 
 @pytest.fixture
 def panel(opened):
-    return opened.widget.panels["Segment"]
+    """The section with the model of the hippocampus chosen."""
+    panel = opened.widget.panels["Segment"]
+    panel.ui.modelSelector.currentIndex = panel.ui.modelSelector.findData("hippocampus-mr")
+    return panel
 
 
 @pytest.fixture
@@ -312,7 +315,7 @@ def test_each_channel_of_a_model_gets_a_row_of_its_own(panel, ui, scene, head, r
     flair = volume_node(scene, "lesions", np.ones(SHAPE, np.int16))
     panel.update()
     assert [label.text for label, _selector in panel.channels.rows] == []
-    ui.modelSelector.currentIndex = 1
+    ui.modelSelector.currentIndex = ui.modelSelector.findText(spec.title)
     assert ui.inputVolumeLabel.text == "T1:"
     ((label, selector),) = panel.channels.rows
     assert label.text == "FLAIR:"

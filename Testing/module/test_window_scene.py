@@ -13,6 +13,8 @@ from stories import add_ball, add_volume, child_processes, memory_bytes, observe
 
 from MedSegRegLib.mrml.headless import save_scene
 
+PANEL_WIDTH = 350
+
 
 def all_parameters(window):
     """(wrapper of a panel's parameters, field) for every setting of the window."""
@@ -71,6 +73,13 @@ def test_the_controls_show_the_settings_of_the_scene_that_was_opened(window, sce
     assert window.control("confidenceCheckBox").checked
 
 
+def test_every_section_fits_into_350_pixels(window):
+    frame = window.parent.layout().itemAt(0).widget()
+    for name in window.widget.panels:
+        window.open(name.lower())
+        assert frame.minimumSizeHint().width() <= PANEL_WIDTH, name
+
+
 def test_coming_and_going_leaves_no_observers(window, scene):
     node = window.widget.logic.getParameterNode()
     node = getattr(node, "parameterNode", node)
@@ -104,7 +113,7 @@ def test_a_window_that_is_closed_during_a_run_leaves_no_process(window, scene, c
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes and memory are read from /proc")
-def test_a_hundred_runs_leave_nothing_behind(at_work, warm_jobs, scene):
+def test_a_hundred_runs_leave_nothing_behind(at_work, jobs_folder, scene):
     at_work.control("inputVolumeSelector").setCurrentNode(add_ball(scene, "head", 16))
     selector = at_work.control("modelSelector")
     selector.currentIndex = selector.findData("balls")
@@ -112,7 +121,7 @@ def test_a_hundred_runs_leave_nothing_behind(at_work, warm_jobs, scene):
     node = at_work.widget.logic.getParameterNode()
 
     def left():
-        files = [path for path in warm_jobs._folder.rglob("*") if path.is_file() and path.suffix != ".txt"]
+        files = sorted(jobs_folder.rglob("*"))
         return observers(scene, volume, getattr(node, "parameterNode", node)), child_processes(), files
 
     def run_once():

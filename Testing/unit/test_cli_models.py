@@ -15,7 +15,7 @@ import torch
 from foreign_models import write_nnunet_result, zip_folder
 from MedSegRegLib import cli
 from MedSegRegLib.files.model_archive import require_whole
-from MedSegRegLib.files.model_package import write_model
+from MedSegRegLib.files.model_package import read_spec, write_model
 from small_training import random_network, small_spec, write_random_model
 
 
@@ -165,8 +165,28 @@ def test_removes_a_model_only_after_a_yes(run, a_store, monkeypatch):
     assert (a_store / "balls").is_dir()
     code, out, _ = run("model", "remove", "balls", "--yes", "--json")
     assert code == 0
-    assert json.loads(out) == {"removed": str(a_store / "balls")}
+    assert json.loads(out) == {"removed": str(a_store / "balls"), "needed_by": []}
     assert [path.name for path in a_store.iterdir()] == ["cubes"]
+
+
+def test_warns_before_a_model_goes_that_others_were_adapted_from(run, a_store, monkeypatch):
+    parent = read_spec(a_store / "balls")
+    content = {
+        **parent.model_dump(),
+        "name": "child",
+        "weights": ("delta.safetensors",),
+        "parent": {"name": "balls", "sha256": parent.sha256["weights.safetensors"]},
+    }
+    delta = {"decoder.seg_layers.0.bias": torch.ones(2)}
+    write_model(a_store / "child", parent.model_validate(content), [delta], "")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    code, _, err = run("model", "remove", "balls")
+    assert code != 0
+    assert "'balls' is needed by child, which was adapted from it" in err
+    assert (a_store / "balls").is_dir()
+    assert "needed" not in run("model", "remove", "child", "--yes")[2]
+    write_model(a_store / "child", parent.model_validate(content), [delta], "")
+    assert json.loads(run("model", "remove", "balls", "--yes", "--json")[1])["needed_by"] == ["child"]
 
 
 def test_signs_a_model_and_says_who_did(run, a_store, tmp_path):

@@ -230,6 +230,23 @@ def test_refuses_a_network_of_overlapping_regions(tmp_path):
         adapt_model(folder, [correction(1)], tmp_path / "new", device="cpu")
 
 
+def test_refuses_an_ensemble_and_says_how_to_make_one_network_of_it(tmp_path):
+    spec = small_spec(weights=("weights-0.safetensors", "weights-1.safetensors"))
+    write_model(tmp_path / "two", spec, [random_network(spec, seed).state_dict() for seed in (0, 1)], "")
+    with pytest.raises(ModelMismatch, match=r"ensemble of 2 networks.*model compress"):
+        adapt_model(tmp_path / "two", [correction(1)], tmp_path / "new", device="cpu")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_result_of_an_adapted_model_names_the_parent(a_parent, an_adaptation, tmp_path):
+    output, _ = an_adaptation
+    adapted = load_model(place_beside(output / "model", a_parent, tmp_path))
+    provenance = segment(correction(1).image, adapted).provenance
+    assert provenance["parent"] == "balls"
+    assert provenance["parent_sha256"] == read_spec(a_parent).sha256["weights.safetensors"]
+    assert "parent" not in segment(correction(1).image, load_model(a_parent)).provenance
+
+
 def test_a_cancelled_adaptation_writes_nothing(a_parent, tmp_path):
     said: list[str] = []
     progress = Progress(lambda fraction, message: said.append(message), lambda: len(said) > 3)

@@ -205,13 +205,18 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove a model from your store."""
+    """Remove a model from your store. Models that were adapted from it cannot be used without it: it says which."""
     from ..files.model_store import remove_model
+    from ..report import Finding
 
+    children = _adapted_from(name)
+    if children:
+        needed = f"'{name}' is needed by {', '.join(children)}, which {'was' if len(children) == 1 else 'were'} adapted"
+        show_findings([Finding.warn(f"{needed} from it", "Export it first, so that it can be installed again.")])
     if not yes:
         typer.confirm(f"Remove the model '{name}'?", abort=True, err=True)
     folder = remove_model(name)
-    show_result(f"removed: {folder}", {"removed": str(folder)}, as_json)
+    show_result(f"removed: {folder}", {"removed": str(folder), "needed_by": children}, as_json)
 
 
 @app.command()
@@ -240,6 +245,18 @@ def sign(
     password = typer.prompt("Password", hide_input=True, err=True).encode() if encrypted else None
     state = sign_model(folder, key, signer, expires and expires.replace(tzinfo=timezone.utc), password)
     show_result(f"{folder.name}: {state}", {"folder": str(folder), "signature": str(state)}, as_json)
+
+
+def _adapted_from(name: str) -> list[str]:
+    """Names of the models that need this one, of which nothing is known when it is damaged or not there."""
+    from ..errors import ModelError
+    from ..files.model_delta import children_of
+    from ..files.model_store import model_folder
+
+    try:
+        return children_of(model_folder(name))
+    except ModelError:
+        return []
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

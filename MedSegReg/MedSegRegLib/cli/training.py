@@ -53,6 +53,15 @@ def train(
             help="Name of the model when settings are proposed (my-model), or of an adapted one (MODEL-adapted)."
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start from this model with the labels and channels of DATA: its network, spacing and intensities are "
+            "taken over, encoder and decoder keep their weights.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the number in the settings.", min=1)] = None,
     folds: Annotated[
         int | None,
@@ -87,7 +96,6 @@ def train(
     if data is None or adapt or cases:
         _adapt(adapt, cases, output, data=data, name=name, device=device, as_json=as_json)
         return
-    from ..train.propose import propose_settings
     from ..train.run import change_settings, read_settings, train_model
     from ..train.workers import started_first
 
@@ -97,18 +105,29 @@ def train(
         data = _without_scenes(data, output, given, progress)
         changes = {"epochs": epochs, "folds": folds, "fold": fold}
         chosen = change_settings(
-            given or propose_settings(data, name or "my-model"), {key: n for key, n in changes.items() if n is not None}
+            _begin(data, given, name or "my-model", start), {key: n for key, n in changes.items() if n is not None}
         )
         spec = train_model(
             data,
             chosen,
             output,
             device=device,
+            parent=start,
             stop_after_minutes=math.inf if stop_after is None else stop_after,
             progress=progress,
         )
     if first:
         _show(spec, output, as_json)
+
+
+def _begin(data: Path, given: TrainingSettings | None, name: str, start: str | None) -> TrainingSettings:
+    """The settings, given or proposed; those that start from a model say what they take from it."""
+    from ..train.propose import propose_settings
+    from ..train.transfer import propose_transfer, start_from
+
+    if start is None:
+        return given or propose_settings(data, name)
+    return start_from(start, given) if given else propose_transfer(start, data, name)
 
 
 def _without_scenes(data: Path, output: Path, settings: TrainingSettings | None, progress: Progress) -> Path:
@@ -168,6 +187,8 @@ def _show(spec: ModelSpec | None, output: Path, as_json: bool) -> None:
         for structure, s in spec.scores.items()
     ]
     curves = [output / "curve.png"] if len(spec.weights) == 1 else sorted(output.glob("fold-*/curve.png"))
+    if "started_from" in spec.training:
+        lines += [f"started from: {spec.training['started_from']}", f"taken from it: {spec.training['taken_from_it']}"]
     lines += [f"model: {output / 'model'}", *(f"curve: {curve}" for curve in curves)]
     show_result(
         "\n".join(lines),

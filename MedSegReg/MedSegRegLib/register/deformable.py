@@ -17,6 +17,7 @@ from ..geometry import Geometry
 from ..progress import Progress
 from ..report import Finding
 from .comparison import Comparison
+from .confine import Confined
 from .convergence import Convergence
 from .filters import filter_axes, gaussian_axes
 from .flow import Flow, resized
@@ -32,6 +33,7 @@ LONGEST_STEP_VOXELS = 0.5
 TAPER_VOXELS = 3
 PADDING_VOXELS = 4
 CHECKED_EVERY = 5
+STOPPED = Finding.info("Stopped on request: the result is the best of what had been done")
 NOT_FINITE = Finding.warn(
     "The similarity became NaN or infinite; the last good state was kept", "Check the intensities of both images."
 )
@@ -101,6 +103,9 @@ def optimise_deformable(
         flow, value, noticed = level.optimise(flow, iterations, share)
         findings += noticed
         on_level(flow, LevelReport(number, len(settings.coarsening), image.finest_spacing_mm, value))
+        if progress.wants_result():
+            findings.append(STOPPED)
+            break
     assert flow is not None
     return flow, findings
 
@@ -116,6 +121,7 @@ class DeformableLevel:
         settings: DeformableSettings,
         landmarks: LandmarkTerm | None = None,
         rigid: RigidRegions | None = None,
+        confined: Confined | None = None,
     ) -> None:
         image, like = pairs[0].fixed.geometry, pairs[0].fixed.intensity
         smallest = image.finest_spacing_mm
@@ -124,13 +130,15 @@ class DeformableLevel:
         self._back = [comparison.reversed() for comparison in self._ahead] if settings.symmetric else []
         self._field_axes = gaussian_axes(grid, settings.field_sigma_voxels * smallest, like)
         self._taper = border_taper(grid, like)
+        self._confined = confined
         self._grid_voxels = like.new_tensor(smallest / np.asarray(grid.spacing_mm)).reshape(3, 1, 1, 1)
         sigma_mm = settings.update_sigma_voxels * smallest
         self._landmarks = None if landmarks is None else landmarks.on(grid, sigma_mm, self._grid_voxels)
         self._rigid = None if rigid is None else rigid.on(grid, like)
 
     def optimise(self, flow: Flow, iterations: int, progress: Progress) -> tuple[Flow, float, list[Finding]]:
-        """Improve the flow. The best of the checked states is returned, never one that is worse than the start.
+        """Improve the flow. The best of the checked states is returned, never one that is worse than the start; also
+        when ``progress`` is asked to stop and keep.
 
         Returns:
             The flow without folds, its similarity, and what was noticed.
@@ -148,19 +156,25 @@ class DeformableLevel:
         for iteration in range(iterations + 1):
             progress.update(iteration / (iterations + 1))
             value, update = self.step(flow, squarings)
-            if iteration % CHECKED_EVERY == 0 or iteration == iterations:
+            stopped = progress.wants_result()
+            if iteration % CHECKED_EVERY == 0 or iteration == iterations or stopped:
                 heard = convergence.check(flow, value)
                 if heard is not None:
                     over, squarings = heard
                     if over:
                         break
+            if stopped:
+                break
             update = update if previous is None else update.add_(previous, alpha=MOMENTUM)
             previous = update
             flow = self._regularised(flow.stepped(update))
         del previous, update, flow  # unfolding needs the memory
         best, best_value, failed = convergence.result()
         findings = [NOT_FINITE] if failed else []
-        return unfold(best), best_value, findings
+        best = unfold(best)
+        if self._confined is not None:
+            best = replace(best, vectors=self._confined.applied(best.vectors))
+        return best, best_value, findings
 
     def value(self, flow: Flow) -> float:
         """The similarity under a flow."""
@@ -204,7 +218,8 @@ class DeformableLevel:
         return total, sums[:3].div_(sums[3] + RELATIVE_DAMPING * sum(self._weights))
 
     def _regularised(self, flow: Flow) -> Flow:
-        vectors = filter_axes(flow.vectors, self._field_axes).mul_(self._taper)
+        vectors = filter_axes(flow.vectors, self._field_axes)
+        vectors = vectors.mul_(self._taper) if self._confined is None else self._confined.applied(vectors)
         return replace(flow, vectors=vectors if self._rigid is None else self._rigid.stiffened(vectors))
 
 

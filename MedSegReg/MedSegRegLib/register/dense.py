@@ -61,7 +61,7 @@ def register_dense(
     if guidance.points is not None:
         targets = Transform((Affine(task.matrix).inverse(),)).map_points(guidance.points[1])
         landmarks = LandmarkTerm(guidance.points[0], targets)
-    parts = _parts(fixed, task, spacing)
+    parts = make_parts(fixed, task, spacing)
 
     @cache
     def search(reach_mm: float) -> tuple[torch.Tensor, Geometry]:
@@ -97,7 +97,8 @@ def working_spacing(study: Study, settings: DeformableSettings) -> float:
     return settings.working_spacing_mm or spacing_for(study, settings.working_voxels)
 
 
-def _parts(fixed: Study, task: DenseTask, spacing: float) -> list[Part]:
+def make_parts(fixed: Study, task: DenseTask, spacing: float) -> list[Part]:
+    """What a task asks to compare over the field of view of a fixed study, for levels of this spacing in mm."""
     parts = []
     for name, weight in task.settings.similarities.items():
         if name == "mind":

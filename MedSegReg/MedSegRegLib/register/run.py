@@ -94,7 +94,7 @@ def register(
     """
     began = time.perf_counter()
     settings, guidance, device = settings or RegistrationSettings(), guidance or Guidance(), torch.device(device)
-    findings = _check_inputs(fixed, moving, fixed_mask, moving_mask, settings, guidance)
+    findings = check_inputs(fixed, moving, fixed_mask, moving_mask, settings, guidance)
     if device.type == "mps":
         device = torch.device("cpu")
         findings.append(Finding.info("Registered on the CPU: Apple's MPS has no float64, which histograms need"))
@@ -152,7 +152,7 @@ def _align(
     return matrix, findings + _check_alike(pair, settings, matrix)
 
 
-def _check_inputs(
+def check_inputs(
     fixed: Image,
     moving: Image,
     fixed_mask: Labels | None,
@@ -160,6 +160,7 @@ def _check_inputs(
     settings: RegistrationSettings,
     guidance: Guidance,
 ) -> list[Finding]:
+    """Refuse what cannot be registered, before any work; see :func:`register`."""
     findings: list[Finding] = []
     slices = all(min(image.geometry.size_ijk) == 1 for image in (fixed, moving))
     need = Need("register", channels=None, minimum_size=4, allow_single_slice=slices)

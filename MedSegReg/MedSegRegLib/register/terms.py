@@ -14,6 +14,7 @@ from .displacement import grid_coordinates
 from .filters import AxisMatrices, filter_axes, gathering_axes
 from .landmarks import splat
 
+ROUNDING = 1e-6  # a share of a voxel that is none
 LANDMARK_STEEPNESS = 20.0  # beside that of a usual edge of the images
 
 
@@ -73,17 +74,22 @@ class RigidRegions:
     labels: Labels
 
     def on(self, grid: Geometry, like: torch.Tensor) -> RigidBodies:
-        """The bodies as they lie on the grid of a flow: all its voxels between which a voxel of a region lies."""
-        source = self.labels.geometry
-        bodies = []
-        for value in self.labels.tensor.unique().tolist():
-            if value == 0:
-                continue
-            voxels = (self.labels.tensor == value).nonzero().flip(1).numpy()
-            places = torch.from_numpy(grid.map_points(source.map_voxels(voxels)))
-            spread = splat(places, places.new_ones((1, len(places))), grid.shape_kji)[0]
-            bodies.append((spread > 0).flatten().nonzero().flatten().to(like.device))
+        """The bodies as they lie on the grid of a flow."""
+        bodies = [voxels.to(like.device) for voxels in region_voxels(self.labels, grid).values()]
         return RigidBodies(bodies, np.asarray(grid.ijk_to_ras[:3, :3]))
+
+
+def region_voxels(labels: Labels, grid: Geometry) -> dict[int, torch.Tensor]:
+    """For each label value above 0, the flat indices of all voxels of a grid between which one of its voxels lies."""
+    voxels = {}
+    for value in labels.tensor.unique().tolist():
+        if value == 0:
+            continue
+        inside = (labels.tensor == value).nonzero().flip(1).cpu().numpy()
+        places = torch.from_numpy(grid.map_points(labels.geometry.map_voxels(inside)))
+        spread = splat(places, places.new_ones((1, len(places))), grid.shape_kji)[0]
+        voxels[value] = (spread > ROUNDING).flatten().nonzero().flatten()
+    return voxels
 
 
 @dataclass(frozen=True, eq=False)

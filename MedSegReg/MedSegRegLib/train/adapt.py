@@ -89,15 +89,14 @@ def adapt_model(
     else the parent is kept. It is kept, too, when that model is not better than the parent on the very cases.
 
     Args:
-        parent: name or folder of a single network; of an ensemble the first one is adapted, and compared with the
-            whole ensemble.
+        parent: name or folder of a single network.
         corrections: one to a handful, with structures named as in the model, or with its label values.
         output: folder that gets ``adaptation.json`` and, when it is better, the package ``model``: only the
             differences from the parent's weights.
         name: of the adapted model; without it, the parent's with ``-adapted``.
 
     Raises:
-        ModelMismatch: a network that cannot be trained here: ONNX, a cascade, overlapping regions.
+        ModelMismatch: a model that cannot be adapted: an ensemble, ONNX, a cascade, overlapping regions.
         DatasetError: no cases, without labels, or with structures that the model does not have.
         InputError, ModelError, Diverged, Cancelled: as of segmentation and training; nothing is written then.
     """
@@ -136,10 +135,16 @@ def adapt_model(
 
 def _require_trainable(model: Model) -> None:
     spec = model.spec
-    if spec.architecture.name == "onnx" or model.previous or spec.regions:
+    if len(model.sources) > 1:
         raise ModelMismatch(
-            f"'{spec.name}' is an ONNX graph, a cascade or has overlapping regions",
-            "one network of the registry that gives each voxel one label",
+            f"'{spec.name}' is an ensemble of {len(model.sources)} networks",
+            "a single network",
+            "make one of it with 'medsegreg model compress', or adapt another model",
+        )
+    if spec.architecture.name == "onnx" or model.previous or spec.regions or spec.merged or spec.standard:
+        raise ModelMismatch(
+            f"'{spec.name}' is an ONNX graph, a cascade, has overlapping regions or works in the space of a template",
+            "one network of the registry that takes the image itself and gives each voxel one label",
             "adapt another model",
         )
 

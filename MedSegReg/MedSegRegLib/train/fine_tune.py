@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..errors import Diverged
 from ..files.architectures import Strict
 from ..files.model_delta import LEFT, RIGHT, Weights
 from ..files.model_spec import ModelSpec
@@ -26,10 +25,9 @@ from .batches import Batch, stack
 from .chance import Chance
 from .dataset import Example
 from .losses import deep_supervision_loss
+from .optimise import descend
 from .validate import predict_labels
 
-LARGEST_GRADIENT = 12.0
-WARM_UP_STEPS = 10
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -92,21 +90,13 @@ def fine_tune(
     adapters, plain = _make_trainable(network, settings.rank, Chance(settings.seed, device))
     before = {name: parameter.detach().clone() for name, parameter in plain.items()}
     trained = [*plain.values(), *(parameter for one in adapters.values() for parameter in one.parameters())]
-    optimizer = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=0.0)
-    for step in range(settings.steps):
-        progress.update(step / settings.steps, f"adapting, step {step + 1} of {settings.steps}")
-        rise = min(1.0, (step + 1) / WARM_UP_STEPS)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+
+    def loss_of(step: int) -> torch.Tensor:
         images, labels = _batch(examples, wrong, spec, settings, step, device)
         scores = network(images)
-        loss = deep_supervision_loss(scores if isinstance(scores, list) else [scores], labels)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, LARGEST_GRADIENT)
-        if not torch.isfinite(loss):
-            raise Diverged(f"Step {step + 1} gave no finite loss", "a falling loss", "look at the corrected cases")
-        optimizer.step()
+        return deep_supervision_loss(scores if isinstance(scores, list) else [scores], labels)
+
+    descend(trained, loss_of, settings.steps, settings.learning_rate, progress, "adapting")
     differences = {name: parameter.detach() - before[name] for name, parameter in plain.items()}
     for name, adapter in adapters.items():
         differences |= {name + LEFT: adapter.left.detach(), name + RIGHT: adapter.right.detach()}

@@ -17,8 +17,9 @@ from ..progress import SILENT, Progress
 from ..segment.atlas_unet import AtlasUNet
 from ..segment.network import build_network
 from .batches import BatchSource
-from .checkpoint import History, Training, load_checkpoint, save_checkpoint
+from .checkpoint import History, Training, Weights, load_checkpoint, save_checkpoint
 from .dataset import Example
+from .heads import fit_heads
 from .optimise import learning_rate, make_optimizer, precision, take_step
 from .record import Record
 from .settings import TrainingSettings
@@ -36,6 +37,7 @@ def train_network(
     folder: Path,
     *,
     device: torch.device | str = "cpu",
+    initial: Weights | None = None,
     workers: Workers = ALONE,
     stop_after_minutes: float = math.inf,
     progress: Progress = SILENT,
@@ -46,6 +48,7 @@ def train_network(
     after every epoch. The number of processes may be another one when a training goes on.
 
     Args:
+        initial: weights that the network begins with, by name; heads that are not among them are fitted, others random.
         workers: the processes that share the work; each has the same data, and all see the same ``folder``.
         stop_after_minutes: the training stops after the step that this time ends in; a second call goes on.
 
@@ -63,8 +66,10 @@ def train_network(
     """
     _require_shares(validation, settings, workers)
     clock = Clock(60 * stop_after_minutes, settings.epochs * source.steps)
-    training = begin(settings, torch.device(device), source.frequencies())
     checkpoint = folder / "checkpoint.safetensors"
+    if initial and not checkpoint.exists():
+        initial = fit_heads(initial, settings.model, source.epoch(0, 0, torch.device(device)), torch.device(device))
+    training = begin(settings, torch.device(device), source.frequencies(), initial)
     load_checkpoint(checkpoint, training)
     network, history = workers.parallel(training.network, settings.deep_supervision), training.history
     with Record(folder) if workers.is_first else nullcontext() as record:
@@ -93,19 +98,27 @@ def is_over(history: History, settings: TrainingSettings) -> bool:
     return done >= settings.epochs or 0 < settings.patience <= waited
 
 
-def begin(settings: TrainingSettings, device: torch.device, frequencies: torch.Tensor | None = None) -> Training:
+def begin(
+    settings: TrainingSettings,
+    device: torch.device,
+    frequencies: torch.Tensor | None = None,
+    initial: Weights | None = None,
+) -> Training:
     """A training that has not done a step: random weights from the seed; the caller's random state stays as it is.
 
     Args:
         frequencies: [classes, K, J, I], from which a network with an atlas starts.
+        initial: weights in the place of random ones.
     """
     spec = settings.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = build_network(spec.architecture, len(spec.channels), spec.classes)
     if isinstance(network, AtlasUNet) and frequencies is not None:
-        coarse = functional.adaptive_avg_pool3d(frequencies, list(network.atlas.shape[1:]))
+        k, j, i = network.atlas.shape[1:]
+        coarse = functional.adaptive_avg_pool3d(frequencies, (k, j, i))
         network.atlas.data = (coarse + RARE).log()
+    network.load_state_dict({**network.state_dict(), **(initial or {})})
     network = network.to(device)
     return Training(
         network,

@@ -28,7 +28,7 @@ from ..segment.predict import segment
 from ..segment.prepare import grid_of
 from .batches import AugmentedBatches, BatchSource, SyntheticBatches, synthetic_examples
 from .card import card_numbers, write_card
-from .checkpoint import Training
+from .checkpoint import Training, Weights
 from .dataset import Case, Example, Split, load_examples, read_case_image
 from .folds import train_folds
 from .label_maps import LabelMaps, read_label_maps
@@ -36,6 +36,7 @@ from .layouts import find_dataset, order_channels
 from .loop import is_over, train_network
 from .settings import TrainingSettings
 from .split import split_cases, split_faults
+from .transfer import transfer
 from .workers import Workers, join_workers
 
 HeldOut = Iterable[tuple[str, Image, Labels]]
@@ -72,6 +73,7 @@ def train_model(
     output: Path,
     *,
     device: str = "auto",
+    parent: str | Path | None = None,
     stop_after_minutes: float = math.inf,
     progress: Progress = SILENT,
 ) -> ModelSpec | None:
@@ -85,6 +87,7 @@ def train_model(
         output: gets ``checkpoint.safetensors`` (a second call goes on from it), ``curve.png``, ``events/``,
             ``settings.json``, ``split.json``, ``test_scores.csv`` and the finished ``model/``; of all folds
             ``fold-0/`` and so on, ``test_scores.csv`` and ``model/``.
+        parent: name or folder of the model that ``settings.start`` names, where it is not installed under that name.
         stop_after_minutes: the training stops then, to go on with the next call.
 
     Returns:
@@ -93,11 +96,13 @@ def train_model(
     Raises:
         DatasetError: all faults of the data and of all cases at once, before the first epoch; or the checkpoint in
             ``output`` comes from another split, so that test cases of now may have been training cases then.
+        UnknownModel, ModelMismatch: the model to start from is not there, or has other weights.
         OutputNotWritable: the folder cannot be made.
         WorkerLost: another process has ended.
     """
+    initial = transfer(settings, parent).weights if settings.start else {}
     with join_workers(device) as (workers, chosen):
-        train = partial(_train_split, data, workers=workers, device=chosen)
+        train = partial(_train_split, data, initial=initial, workers=workers, device=chosen)
         if settings.folds and settings.fold is None:
             return train_folds(train, settings, output, stop_after_minutes, progress, workers)
         return train(settings, output, stop_after_minutes, progress)
@@ -110,6 +115,7 @@ def _train_split(
     stop_after_minutes: float,
     progress: Progress,
     *,
+    initial: Weights,
     workers: Workers,
     device: torch.device,
 ) -> ModelSpec | None:
@@ -126,6 +132,7 @@ def _train_split(
         settings,
         output,
         device=device,
+        initial=initial,
         workers=workers,
         stop_after_minutes=stop_after_minutes,
         progress=progress.part(0.05, 0.95),

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..files.architectures import Strict
-from ..files.model_spec import ModelSpec
+from ..files.model_spec import ModelSpec, ParentSpec
 from .augment import Augmentation
 from .losses import LossName
 from .synthesise import Synthesis
@@ -36,6 +36,7 @@ class TrainingSettings(Strict):
         fold: the one that is trained, from 0; None: all, one after the other, and their ensemble.
         seed: decides the split, the initial weights and all randomness.
         synthesis: how examples are made, where the data are label maps without images.
+        start: the model whose weights the network begins with, see :mod:`transfer`; else they are random.
         validation_examples: of generated examples.
     """
 
@@ -60,10 +61,17 @@ class TrainingSettings(Strict):
     seed: int = 0
     augmentation: Augmentation = Augmentation()
     synthesis: Synthesis | None = None
+    start: ParentSpec | None = None
     validation_examples: int = Field(8, ge=1)
 
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainingSettings:
         if self.folds == 1 or (self.fold is not None and self.fold >= max(1, self.folds)):
             raise ValueError("fold must be below folds, of which there are none or two and more")
+        return self
+
+    @model_validator(mode="after")
+    def _channels_are_labels(self) -> TrainingSettings:
+        if self.model.merged:
+            raise ValueError("a model is trained with a label for each channel; 'merged' is written afterwards")
         return self
