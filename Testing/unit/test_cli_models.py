@@ -78,7 +78,8 @@ def test_verifies_one_or_all_and_fails_for_a_damaged_one(run, a_store):
     code, out, _ = run("model", "verify", "--json")
     verdicts = {Path(model["folder"]).name: model for model in json.loads(out)["models"]}
     assert code == 3
-    assert verdicts.pop("hippocampus-mr")["whole"]
+    for shipped in ("brain-any-contrast", "brain-extraction", "hippocampus-mr"):
+        assert verdicts.pop(shipped)["whole"]
     assert not any(model["whole"] for model in verdicts.values())
     for name, said in {"poisoned": "finite", "misfit": "fit", "cubes": "sha256", "balls": "cannot be read"}.items():
         assert said in verdicts[name]["error"]

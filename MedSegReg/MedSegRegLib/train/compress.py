@@ -155,8 +155,9 @@ def measure_variants(
         part.update(0.0, f"measuring the variant {name}")
         quick = name.endswith("int8")
         device = torch.device("cpu") if quick else full.device
-        engine = load_model(folder, device, INT8 if quick else "auto", part).engines[0].name  # measured and remembered
-        found = measure(folder, engine, device, images, part)
+        asked = INT8 if quick else "auto"
+        engine = load_model(folder, device, asked, part).engines[0].name  # chosen here, remembered there
+        found = measure(folder, asked, device, images, part)
         labels = [
             Labels(tensor, image.geometry, full.spec.structures, image.name)
             for tensor, image in zip(found.labels, images, strict=True)
