@@ -240,7 +240,8 @@ def test_without_an_engine_named_torch_runs_it_and_nothing_is_measured(a_model_f
     assert model.seconds_per_tile is None
 
 
-def test_a_named_engine_is_measured_once(a_model_folder):
+def test_a_named_engine_is_measured_once(a_model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDSEGREG_CACHE", str(tmp_path / "cache"))  # in that of all tests it may be measured already
     said = []
     progress = Progress(lambda fraction, message: said.append(message))
     first, second = (load_model(a_model_folder, engine="torch", progress=progress) for _ in range(2))

@@ -191,7 +191,9 @@ def test_a_training_from_a_model_says_so_and_is_better_than_one_from_scratch(a_t
 
 
 def test_a_training_in_slots_ends_as_one_without_a_break(a_trained_parent, some_data, tmp_path):
-    settings = propose_transfer(a_trained_parent, some_data, "new").model_copy(update={"epochs": 2})
+    settings = propose_transfer(a_trained_parent, some_data, "new").model_copy(
+        update={"epochs": 2, "steps_per_epoch": 2}
+    )
     how = {"device": "cpu", "parent": a_trained_parent}
     assert train_model(some_data, settings, tmp_path / "slots", stop_after_minutes=0, **how) is None
     whole, slots = (train_model(some_data, settings, tmp_path / name, **how) for name in ("whole", "slots"))

@@ -52,7 +52,7 @@ def measure(
     """Segment the images in a new process, with as many threads as this one uses.
 
     Args:
-        engine: by its name, or ``auto``; what it prepares once should be in the cache, where the memory is to be its own.
+        engine: by its name, or ``auto``; what it prepares once should be in the cache, or it counts as memory.
 
     Raises:
         WorkerLost: the process ended without a result; the last line that it wrote is named.
