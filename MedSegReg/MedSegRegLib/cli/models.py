@@ -11,10 +11,7 @@ import typer
 from .terminal import EXIT_REFUSED, findings_data, plain, progress_bar, screen, show_findings, show_result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..files.model_spec import ModelSpec
-    from ..report import Finding
 
 app = typer.Typer(help="Models: list, check, install and pass on.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -130,36 +127,17 @@ def import_model(
     Other tools are nnU-Net, TotalSegmentator, MONAI, TorchScript and ONNX. Nothing in a model is ever run. Of an
     archive all models are installed, or none.
     """
-    from ..errors import InvalidSetting
-    from ..files.model_store import install, is_package, stage, staging_folder
-    from ..model_import.run import import_model as convert
-    from ..segment.model import load_model
+    from ..model_import.install import install_models
 
-    findings: Sequence[Finding] = ()
-    with staging_folder() as staging, progress_bar("import") as progress:
-        if not is_package(source):
-            spec, findings = convert(
-                source,
-                staging / "imported",
-                name=name,
-                licence=licence,
-                configuration=configuration,
-                folds=_numbers(folds),
-                description=description,
-                progress=progress,
-            )
-            packages = [(staging / "imported").rename(staging / spec.name)]
-        elif any((name, licence, configuration, folds, description)):
-            raise InvalidSetting(
-                f"'{source.name}' is a model of MedSegReg, which has its name, licence and folds",
-                "these options only with models of other tools",
-                "leave them out",
-            )
-        else:
-            packages = stage(source, staging)
-        for package in packages:
-            load_model(package)
-        outcomes = install(packages, replace)
+    wishes = {
+        "name": name,
+        "licence": licence,
+        "configuration": configuration,
+        "folds": _numbers(folds),
+        "description": description,
+    }
+    with progress_bar("import") as progress:
+        outcomes, findings = install_models(source, wishes, replace=replace, progress=progress)
     show_findings(findings)
     data = {"models": outcomes, "findings": findings_data(findings)}
     show_result("\n".join(f"{model}: {outcome}" for model, outcome in outcomes.items()), data, as_json)
