@@ -88,7 +88,7 @@ class MedSegRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.runner = Runner(self.ui, lambda: ensureDependencies(requirements), self.updatePanels)
         for name in PANELS:
             self.panels[name] = self.makePanel(name)
-        scene = slicer.mrmlScene
+        scene = slicer.mrmlScene  # when it is imported, nodes that the parameters refer to may be read after them
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, lambda *_: self.logic.getParameterNode().Modified())

@@ -162,3 +162,15 @@ def test_parts_of_one_label_are_merged_in_the_result_but_not_in_a_training(tmp_p
         generated_settings(model=merged)
     with pytest.raises(ValidationError, match="merged"):
         standard_spec(merged=(0, 1, 1, 1))
+
+
+def test_it_runs_by_openvino_with_the_same_features_and_without_a_word(
+    tmp_path, monkeypatch, a_model, a_head, caplog, capfd
+):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("MEDSEGREG_CACHE", str(tmp_path / "cache"))
+    folder = write_random_model(tmp_path / "model", a_model.spec.model_copy(update={"sha256": {}}))
+    found = segment(a_head, load_model(folder, "cpu", engine="openvino")).labels.tensor
+    assert float((found == segment(a_head, a_model).labels.tensor).float().mean()) > 0.999
+    assert capfd.readouterr().err == ""
+    assert [record for record in caplog.records if record.name.startswith("onnx")] == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -103,12 +104,8 @@ def _export(source: Source) -> bytes:
     load("onnxscript", EXTRA)  # used by torch
     if sum(tensor.nbytes for tensor in source.module.state_dict().values()) > LARGEST_BYTES:
         raise ModelMismatch("The network has more than 2 GiB of weights", "less, for ONNX", "choose the engine 'torch'")
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)  # else it reports every optional package that is missing
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own code
+        with _without_notes():
             program = torch.onnx.export(
                 source.module,
                 (torch.zeros(source.input_shape),),
@@ -123,10 +120,23 @@ def _export(source: Source) -> bytes:
             "operators that ONNX has",
             "choose the engine 'torch'",
         ) from None
-    finally:
-        exporter.setLevel(level)
     assert program is not None
     return _with_half_weights(program.model_proto, onnx).SerializeToString()
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """The exporter reports every optional package that is missing, and details of its own code."""
+    exporters = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnx_ir"))}
+    for logger in exporters:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in exporters.items():
+            logger.setLevel(level)
 
 
 def _with_half_weights(model: Any, onnx: Any) -> Any:
