@@ -17,7 +17,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from MedSegRegLib.errors import Cancelled, MedSegRegError
+from MedSegRegLib.errors import MedSegRegError
 from MedSegRegLib.jobs import Done, Failed, Intermediate, Progressed, Started, Supervisor
 
 POLL_MS = 100
@@ -26,7 +26,7 @@ KEEPABLE = ("register", "correct")
 BAR_STEPS = 1000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Job:
     """What the runner remembers of the job that runs."""
 
@@ -36,6 +36,7 @@ class Job:
     onEvent: Callable[[Any], None] | None
     watched: tuple[Any, ...]
     started: float
+    cancelled: bool = False
 
 
 class Runner:
@@ -112,6 +113,7 @@ class Runner:
         """Ask the job to stop; the scene stays as it was. Nothing happens when none runs."""
         if self._job is not None:
             self._supervisor.cancel(self._job.number)
+            self._job.cancelled = True
             self.ui.keepButton.enabled = self.ui.cancelButton.enabled = False
             self.ui.messageLabel.text = _("Stopping")
 
@@ -152,7 +154,10 @@ class Runner:
             self._timer.stop()
 
     def _take(self, job: Job, event: Any) -> None:
-        if isinstance(event, Started):
+        if job.cancelled:
+            if isinstance(event, (Done, Failed)):  # it may have been complete before it heard of it
+                self._end(_("Cancelled: the scene was not changed."))
+        elif isinstance(event, Started):
             self.ui.messageLabel.text = _("Started")
         elif isinstance(event, Progressed):
             self._showProgress(event)
@@ -168,9 +173,6 @@ class Runner:
             self._fail(job, event)
 
     def _fail(self, job: Job, event: Failed) -> None:
-        if isinstance(event.error, Cancelled):
-            self._end(_("Cancelled: the scene was not changed."))
-            return
         self._end(str(event.error))
         more = {"detailedText": event.details} if event.details else {}
         slicer.util.errorDisplay(str(event.error), windowTitle=job.title, **more)

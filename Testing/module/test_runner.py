@@ -94,15 +94,17 @@ def test_nothing_starts_when_packages_are_missing(frame, jobs):
     assert jobs.submitted == []
 
 
-def test_cancel_asks_once_and_the_result_is_dropped(runner, jobs, frame, desktop):
+@pytest.mark.parametrize("last", [Failed(1, Cancelled()), Done(1, RESULT)], ids=["stopped", "complete before"])
+def test_cancel_asks_once_and_the_result_is_dropped(runner, jobs, frame, desktop, last):
     results = []
-    runner.start("a job", "segment", {}, {}, results.append)
+    runner.start("a job", "segment", {}, {}, results.append, onEvent=results.append)
     frame.cancelButton.click()
     assert jobs.cancelled == [1]
     assert not frame.cancelButton.enabled
-    say(runner, jobs, Failed(1, Cancelled()))
+    say(runner, jobs, Intermediate(1, RESULT), last)
     assert frame.messageLabel.text == "Cancelled: the scene was not changed."
     assert results == []
+    assert not runner.busy
     assert desktop.messages == []
 
 

@@ -66,7 +66,7 @@ def test_a_second_run_adds_to_the_segmentation_that_was_chosen(ready, scene):
 def test_the_window_answers_during_a_long_job_and_cancel_leaves_the_scene_as_it_was(
     at_work, scene, click, wait_until, longest_block
 ):
-    at_work.control("inputVolumeSelector").setCurrentNode(add_ball(scene, "large", 192))
+    at_work.control("inputVolumeSelector").setCurrentNode(add_ball(scene, "large", 256))
     selector = at_work.control("modelSelector")
     selector.currentIndex = selector.findData("balls")
     before = contents(scene)
