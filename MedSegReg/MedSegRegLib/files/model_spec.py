@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from ..geometry import Geometry
 from ..image import Code, Structure
 from ..preprocess import IntensityStep
 from .architectures import Architecture, AtlasUNetArchitecture, Strict
@@ -17,6 +19,7 @@ Intensity = Annotated[float, Field(ge=-1e9, le=1e9)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+WHOLE_IMAGE_FACTOR = 1.6
 WEIGHTS_FILE = r"weights(-[0-9]{1,2})?\.safetensors|delta\.safetensors|network\.onnx"
 OTHER_FILE = r"int8(-[0-9]{1,2})?\.(xml|bin)|README\.md|previous/model\.json"
 WeightsFile = Annotated[str, Field(pattern=rf"^({WEIGHTS_FILE})$")]
@@ -80,6 +83,11 @@ class RegionSpec(Strict):
     boxes_ras_mm: tuple[tuple[tuple[Mm, Mm, Mm], tuple[Mm, Mm, Mm]], ...]
     prefixes: tuple[str, ...]
     modifiers: tuple[CodeSpec, ...]
+
+    def is_part_of(self, geometry: Geometry) -> bool:
+        """True when a volume is no crop: much larger than one box, along at least two axes."""
+        largest = np.ptp(np.array(self.boxes_ras_mm), axis=1).max(axis=0)
+        return int((np.ptp(geometry.corners_ras(), axis=0) > WHOLE_IMAGE_FACTOR * largest).sum()) >= 2
 
 
 class StandardSpec(Strict):

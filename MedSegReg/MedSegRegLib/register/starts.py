@@ -48,7 +48,7 @@ def find_start(
 
     Args:
         model: ``rigid`` keeps sizes; any other lets a start grow or shrink the image.
-        judge: the pair at a finer scale, where the last few are compared; ``pair`` itself when None.
+        judge: the pair at a finer scale, where the last few are compared; None takes the best at the coarse one.
         search: look at rotations and sizes beyond the guesses too.
 
     Raises:
@@ -63,7 +63,7 @@ def find_start(
     tried = [start for start, _ in _best(pair, guesses, similarity, GUESSES_TRIED)]
     if search:
         tried += _search(pair, SCALES[:1] if rigid else SCALES, progress)
-    for stage, kept in ((pair, JUDGED), (judge or pair, 1)):
+    for stage, kept in ((pair, 1),) if judge is None else ((pair, JUDGED), (judge, 1)):
         descents = [_descend(stage, start, "rigid" if rigid else "similarity", similarity, progress) for start in tried]
         tried = [start for start, _ in _best(stage, descents, similarity, kept)]
     if not tried:

@@ -18,17 +18,17 @@ from ..sampling import ROUNDING_VOXELS
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """Voxel coordinates along one axis of the grid, each tensor of a shape that broadcasts to [slices, rows, columns].
+    """Voxel coordinates along one axis of the planes, each tensor of a shape that broadcasts to [slices, rows, columns].
 
     Attributes:
         low: index of the voxel at or before.
-        high: of the one after; equal to ``low`` at the end of the axis.
-        share: of ``high``, 0..1; None where the axis is read by the nearest voxel.
+        x: the coordinate, float64; None where the axis is read by the nearest voxel.
+        last: index of the last voxel, which is its own neighbour.
     """
 
     low: torch.Tensor
-    high: torch.Tensor
-    share: torch.Tensor | None
+    x: torch.Tensor | None
+    last: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +56,13 @@ class Place:
         one = features.new_ones(())
         ends: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
         for axis, stride in zip(self.axes, (1, columns, rows * columns), strict=True):
-            low = _pick(axis.low, voxels, shape) * stride
-            if axis.share is None:
-                ends.append([(low, one)])
+            low = _pick(axis.low, voxels, shape)
+            if axis.x is None:
+                ends.append([(low * stride, one)])
             else:
-                share = _pick(axis.share, voxels, shape).to(features.dtype)
-                ends.append([(low, 1 - share), (_pick(axis.high, voxels, shape) * stride, share)])
+                share = (_pick(axis.x, voxels, shape) - low).to(features.dtype)
+                high = (low + 1).clamp_(max=axis.last)
+                ends.append([(low * stride, 1 - share), (high * stride, share)])
         total = features.new_zeros((features.shape[0], len(voxels[0])))
         for (k, weight_k), (j, weight_j) in itertools.product(ends[2], ends[1]):
             row, weight = k + j, weight_k * weight_j
@@ -141,16 +142,11 @@ class SliceMap:
         axes = []
         for n, size in enumerate(self._grid_size):
             x = self._coordinates(n, start, stop, device)
-            inside = inside & ((x - ((size - 1) / 2 - ROUNDING_VOXELS)).abs() <= size / 2)
-            offset = first_plane if n == 2 else 0
-            if n in self.linear_axes:
-                x = x.clamp(0, size - 1)
-                low = x.floor()
-                high = (low + 1).clamp(max=size - 1)
-                axes.append(Axis(low.long() - offset, high.long() - offset, x - low))
-            else:
-                low = (x + (0.5 + ROUNDING_VOXELS)).floor().clamp(0, size - 1).long() - offset
-                axes.append(Axis(low, low, None))
+            inside = inside & ((x - ((size - 1) / 2 - ROUNDING_VOXELS)).abs_() <= size / 2)
+            linear = n in self.linear_axes
+            first = first_plane if n == 2 else 0
+            x = (x if linear else x.add_(0.5 + ROUNDING_VOXELS)).clamp_(0, size - 1).sub_(first)
+            axes.append(Axis(x.long(), x if linear else None, size - 1 - first))
         shape = (stop - start, *self._counts[1:])
         i, j, k = axes
         return Place((i, j, k), inside.expand(shape))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import DatasetError
 from ..files import read_image
 from ..files.model_spec import ModelSpec
@@ -16,8 +14,6 @@ from .corrections import crops_of, read_corrections, to_model_labels
 from .dataset import named_files, patient_of
 
 LABELLED = ("labels", "labelsTr")
-LARGEST_CROP = 1.6
-"""Of the box that a model of crops looks at: an image that is longer along two axes is not a crop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +44,8 @@ def read_samples(data: Path, spec: ModelSpec) -> list[Sample]:
     else:
         crops = [crop for one in read_corrections(data) for crop in crops_of(one, spec)]
         samples = [Sample(one.name, one.image, to_model_labels(one.labels, spec), one.patient) for one in crops]
-    large = [sample.name for sample in samples if _is_larger(sample.image, spec)]
+    region = spec.region
+    large = [one.name for one in samples if region and region.is_part_of(one.image.geometry)]
     if large or not samples:
         raise DatasetError(
             f"Not crops: {', '.join(large)}" if large else f"There are no images in '{data.name}'",
@@ -77,10 +74,3 @@ def part_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]
     for sample in samples:
         parts[(sample.patient or sample.name) in measured].append(sample)
     return parts
-
-
-def _is_larger(image: Image, spec: ModelSpec) -> bool:
-    if spec.region is None:
-        return False
-    box = np.ptp(np.array(spec.region.boxes_ras_mm), axis=1).max(axis=0)
-    return int((np.ptp(image.geometry.corners_ras(), axis=0) > LARGEST_CROP * box).sum()) >= 2

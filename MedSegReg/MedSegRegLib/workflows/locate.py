@@ -36,7 +36,6 @@ from ..segment.predict import Segmentation, need_of, segment
 from ..segment.prepare import grid_of, window_around
 from ..transform import Affine, Transform
 
-WHOLE_IMAGE_FACTOR = 1.6
 CLEAR_FIT = 0.45
 """Mutual information inside the brain, at 4 mm, from which a quick look is enough: 0.51 to 1.31 were measured on heads,
 0.35 to 0.38 on heads with slices of 4 mm, 0.00 to 0.35 on noise, balls and shells."""
@@ -83,7 +82,7 @@ def segment_anywhere(
     if model.spec.standard is not None:
         return _segment_in_standard_space(image, model, options, region, progress)
     boxes = model.spec.region
-    if boxes is None or region is not None or not _is_larger(image.geometry, boxes):
+    if boxes is None or region is not None or not boxes.is_part_of(image.geometry):
         return segment(image, model, options, region=region, progress=progress)
     image, findings = check_image(image, Need("segment", channels=None), options.replace_nonfinite)
     transform, fit = place_template(image, boxes.template, model.device, progress.part(0.0, 0.6))
@@ -105,7 +104,7 @@ def plan_anywhere(model: Model, geometry: Geometry, region: np.ndarray | None = 
     spec = model.spec
     if region is not None:
         return make_plan(model, geometry, window_around(grid_of(geometry, spec), region), mirror)
-    if spec.region is None or not _is_larger(geometry, spec.region):
+    if spec.region is None or not spec.region.is_part_of(geometry):
         return make_plan(model, geometry, mirror=mirror)
     extent = np.ptp(np.array(spec.region.boxes_ras_mm), axis=1).max(axis=0)
     i, j, k = np.ceil(extent).astype(int).tolist()
@@ -132,13 +131,6 @@ def _segment_in_standard_space(
         progress=progress.part(0.5, 1.0),
     )
     return replace(result, findings=(*result.findings, fit))
-
-
-def _is_larger(geometry: Geometry, region: RegionSpec) -> bool:
-    """True when the volume is much larger than one box, along at least two axes."""
-    boxes = np.array(region.boxes_ras_mm)
-    extent = np.ptp(geometry.corners_ras(), axis=0)
-    return int((extent > WHOLE_IMAGE_FACTOR * np.ptp(boxes, axis=1).max(axis=0)).sum()) >= 2
 
 
 def place_template(
