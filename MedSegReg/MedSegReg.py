@@ -19,7 +19,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-PANELS = ("Segment", "Register", "Correct", "Evaluate", "Adapt", "Models", "Compute")
+PANELS = ("Segment", "Register", "Correct", "Transform", "Carry", "Atlas", "Align", "Joint",
+          "Followup", "Sequence", "Evaluate", "Adapt", "Models", "Compute")  # fmt: skip
 LIBRARY = Path(__file__).parent / "MedSegRegLib"
 SAMPLES = {"ICBM152T1": "icbm152-t1.nii.gz", "PycortexS1T1": "s1-t1.nii.gz"}  # name in Sample Data -> file
 
@@ -186,8 +187,7 @@ class MedSegRegLogic(ScriptedLoadableModuleLogic):
         image = image_from_node(volumeNode)
         result = segment_anywhere(image, modelName, device=device, progress=progress or SILENT)
         facts = {**result.provenance, "input": image.name, "warnings": _warnings(result.findings)}
-        name = f"{image.name} {modelName}"
-        scene = volumeNode.GetScene()
+        scene, name = volumeNode.GetScene(), f"{image.name} {modelName}"
         return write_result(result.labels, facts, scene, name=name, volume=volumeNode, node=outputSegmentationNode)
 
     def register(self, fixedNode, movingNode, preset="deformable", modality="same", *, device="auto", progress=None):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ALIGN_CORNERS = False
 SHEAR_TOLERANCE = 1e-3
+ROUNDING_VOXELS = 1e-4  # float32 coordinates this close below a half count as the half
 
 
 def flip_ras_lps(vectors: np.ndarray) -> np.ndarray:

@@ -1,18 +1,23 @@
 """What the algorithms work on: an image and a label map, each a tensor on a grid. Second stop of both walks.
 
-Tensors are ``[C, K, J, I]`` (image) and ``[K, J, I]`` (labels); k is the slowest voxel axis, as in Slicer.
+Tensors are ``[C, K, J, I]`` (image) and ``[K, J, I]`` (labels); k is the slowest voxel axis, as in Slicer. torch is
+imported when one is asked for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .errors import DimensionError, GeometryMismatch, InputError
 from .geometry import Geometry
 from .report import Finding
+from .tensor_field import TensorField, as_array, held
+
+if TYPE_CHECKING:
+    import torch
 
 EXACT_FLOAT32_INTEGERS = 2**24
 
@@ -52,7 +57,7 @@ class Image:
     """Intensities on a grid.
 
     Attributes:
-        tensor: [C, K, J, I] float32.
+        tensor: [C, K, J, I] float32; may be given as an array.
         geometry: the grid that all channels share.
         name: of the study or node; for outputs and messages, never parsed.
         channel_names: one a channel, may be empty strings.
@@ -63,16 +68,17 @@ class Image:
         InputError: the tensor is not floating point.
     """
 
-    tensor: torch.Tensor
-    geometry: Geometry
+    tensor: TensorField = TensorField()  # noqa: RUF009 - a descriptor
+    geometry: Geometry  # type: ignore[misc] # mypy takes the field before for a default
     name: str = ""
     channel_names: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        _require_fit(tuple(self.tensor.shape[1:]), self.geometry, "image")
-        if not self.tensor.is_floating_point():
-            raise InputError(f"The image tensor has type {self.tensor.dtype}", "float32", "use Image.from_array")
+        values = held(self, "tensor")
+        _require_fit(tuple(values.shape[1:]), self.geometry, "image")
+        if not _is_floating_point(values):
+            raise InputError(f"The image tensor has type {values.dtype}", "float32", "use Image.from_array")
 
     @classmethod
     def from_array(
@@ -108,11 +114,11 @@ class Image:
             )
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the check battery refuses
             data = np.array(array if array.ndim == 4 else array[None], dtype=np.float32, order="C", copy=True)
-        return cls(torch.from_numpy(data), geometry, name, channel_names, findings)
+        return cls(data, geometry, name, channel_names, findings)
 
     def numpy(self) -> np.ndarray:
         """[C, K, J, I] float32 on the CPU."""
-        return self.tensor.detach().cpu().numpy()
+        return as_array(self, "tensor")
 
     def with_tensor(self, tensor: torch.Tensor) -> Image:
         """The same place and name with other intensities."""
@@ -124,21 +130,22 @@ class Labels:
     """A label map on a grid; 0 is background.
 
     Attributes:
-        tensor: [K, J, I] integer (uint8 up to 255 labels, else int32).
+        tensor: [K, J, I] integer (uint8 up to 255 labels, else int32); may be given as an array.
         geometry: its grid.
         structures: what the values mean.
         name: of the result.
     """
 
-    tensor: torch.Tensor
-    geometry: Geometry
+    tensor: TensorField = TensorField()  # noqa: RUF009 - a descriptor
+    geometry: Geometry  # type: ignore[misc] # as above
     structures: tuple[Structure, ...] = field(default=())
     name: str = ""
 
     def __post_init__(self) -> None:
-        _require_fit(tuple(self.tensor.shape), self.geometry, "label map")
-        if self.tensor.is_floating_point():
-            raise InputError(f"The label map has type {self.tensor.dtype}", "integers", "round the labels first")
+        values = held(self, "tensor")
+        _require_fit(tuple(values.shape), self.geometry, "label map")
+        if _is_floating_point(values):
+            raise InputError(f"The label map has type {values.dtype}", "integers", "round the labels first")
 
     @classmethod
     def from_array(
@@ -162,11 +169,15 @@ class Labels:
                 f"Label values run from {low:.10g} to {high:.10g}", "0 to 2147483647", "renumber the labels"
             )
         data = np.array(array, dtype=np.uint8 if high <= 255 else np.int32, order="C", copy=True)
-        return cls(torch.from_numpy(data), geometry, structures, name)
+        return cls(data, geometry, structures, name)
 
     def numpy(self) -> np.ndarray:
         """[K, J, I] integers on the CPU."""
-        return self.tensor.detach().cpu().numpy()
+        return as_array(self, "tensor")
+
+
+def _is_floating_point(values: torch.Tensor | np.ndarray) -> bool:
+    return values.dtype.kind == "f" if isinstance(values, np.ndarray) else values.is_floating_point()
 
 
 def _require_fit(shape_kji: tuple[int, ...], geometry: Geometry, what: str) -> None:

@@ -52,6 +52,11 @@ class Finding:
         return self.message if not self.fix else f"{self.message.rstrip('.')}. {self.fix}"
 
 
+def findings_data(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Findings for JSON: level (``info``, ``warn``, ``refuse``), message and fix of each."""
+    return [{"level": one.level.name.lower(), "message": one.message, "fix": one.fix} for one in findings]
+
+
 def raise_refusals(findings: Iterable[Finding]) -> None:
     """Raise the error of the first finding of level REFUSE, if there is one."""
     for finding in findings:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional
 
-from .geometry import ALIGN_CORNERS, voxels_to_grid
+from .geometry import ALIGN_CORNERS, ROUNDING_VOXELS, voxels_to_grid
 
 POINTS_AT_ONCE = 1 << 18
 POINTS_AT_ONCE_ON_A_GPU = 1 << 20  # an inverse holds about 110 bytes a point
-ROUNDING_VOXELS = 1e-4  # float32 coordinates this close below a half count as the half
 
 
 def sample_linear(volume: torch.Tensor, ijk: torch.Tensor, fill: float | None = None) -> torch.Tensor:

@@ -6,12 +6,15 @@ Slicer's format is ``context~category~type~modifier~anatomic context~region~regi
 
 from __future__ import annotations
 
+import colorsys
+
 from .errors import InputError
 from .image import Code, Structure
 
 CONTEXT = "Segmentation category and type - DICOM master list"
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 SEPARATORS = "^~|\n"
+GOLDEN_RATIO = 0.618033988749895
 UNSPECIFIED = Code("SCT", "85756007", "Tissue")  # what Slicer gives a segment that nobody coded
 
 
@@ -41,6 +44,11 @@ def coded_structure(value: int, name: str, color: tuple[float, float, float], en
     if len(fields) < 4 or fields[1] is None or fields[2] in (None, UNSPECIFIED):
         return Structure(value, name, color)
     return Structure(value, name, color, fields[2], fields[1], fields[3])
+
+
+def generic_structure(value: int) -> Structure:
+    """``label 7`` with a colour of its own, for label maps without names."""
+    return Structure(value, f"label {value}", colorsys.hsv_to_rgb((value * GOLDEN_RATIO) % 1, 0.6, 0.9))
 
 
 def _code_string(code: Code | None) -> str:

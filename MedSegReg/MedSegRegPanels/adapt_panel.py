@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import qt
 from slicer import vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
+from .checked_nodes import CheckedNodes, present
 from .model_cards import readCards
 from .panel import Panel
 from .parameters import Device
@@ -36,13 +36,14 @@ class AdaptPanel(Panel):
         super().__init__(ui, logic, runner)
         self._titles: dict[str, str] = {}
         ui.adaptModelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
-        ui.adaptCasesSelector.connect("checkedNodesChanged()", self.onCasesChosen)
+        self.cases = CheckedNodes(ui.adaptCasesSelector, self.onCasesChosen)
         ui.adaptButton.connect("clicked(bool)", self.onAdapt)
 
     def update(self) -> None:
         """Show what can be adapted, and what came of the last adaptation."""
         self._showModels()
-        self._showCases()
+        if self.parameters is not None:
+            self.cases.show(self.parameters.adaptCases)
         missing = self._missing()
         self.ui.adaptButton.enabled = not missing
         self.ui.adaptButton.toolTip = missing or _("Adapt the model, and keep it only if it is better. Takes minutes.")
@@ -56,26 +57,26 @@ class AdaptPanel(Panel):
         if self.parameters is not None and index >= 0:
             self.parameters.adaptModel = self.ui.adaptModelSelector.itemData(index)
 
-    def onCasesChosen(self) -> None:
+    def onCasesChosen(self, chosen: list) -> None:
         """Keep the chosen segmentations in the scene."""
         if self.parameters is not None:
-            self.parameters.adaptCases = [node for node in self._offered() if self._isChecked(node)]
+            self.parameters.adaptCases = chosen
 
     def onAdapt(self, _checked: bool = False) -> None:
         """Start the adaptation as it is set now."""
         if not self.runner.ready():
             return
-        chosen, cases = self.parameters, [node for node in self.parameters.adaptCases if node is not None]
+        chosen, cases = self.parameters, present(self.parameters.adaptCases)
         title = _("Adapting {model}").format(model=self._titles[chosen.adaptModel])
         with showingErrors(title):
-            from MedSegRegLib.mrml.corrections import correction_from_nodes
+            from MedSegRegLib.mrml.corrections import corrected_study
 
-            corrections = [correction_from_nodes(_source(node), node) for node in cases]
-            images = {f"image{n}": one.image for n, one in enumerate(corrections)}
-            images |= {f"labels{n}": one.labels for n, one in enumerate(corrections)}
+            studies = [corrected_study(_source(node), node) for node in cases]
+            images = {f"image{n}": image for n, (image, _) in enumerate(studies)}
+            images |= {f"labels{n}": labels for n, (_, labels) in enumerate(studies)}
             arguments = {
                 "model": chosen.adaptModel,
-                "cases": [{"name": one.name} for one in corrections],
+                "cases": [{"name": image.name} for image, _ in studies],
                 "name": chosen.adaptName.strip() or None,
                 "device": chosen.adaptDevice.value,
             }
@@ -119,30 +120,12 @@ class AdaptPanel(Panel):
             selector.currentIndex = selector.findData(self.parameters.adaptModel)
         selector.blockSignals(blocked)
 
-    def _showCases(self) -> None:
-        """Give a tick to the segmentations that the scene says are chosen."""
-        if self.parameters is None:
-            return
-        chosen = list(self.parameters.adaptCases)
-        selector = self.ui.adaptCasesSelector
-        blocked = selector.blockSignals(True)
-        for node in self._offered():
-            selector.setCheckState(node, qt.Qt.Checked if node in chosen else qt.Qt.Unchecked)
-        selector.blockSignals(blocked)
-
-    def _offered(self) -> list:
-        selector = self.ui.adaptCasesSelector
-        return [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
-
-    def _isChecked(self, node) -> bool:
-        return self.ui.adaptCasesSelector.checkState(node) == qt.Qt.Checked
-
     def _missing(self) -> str:
         """Why nothing can be adapted now; empty when it can."""
         chosen = self.parameters
         if chosen is None or not chosen.adaptModel:
             return _("Select a model first.")
-        cases = [node for node in chosen.adaptCases if node is not None]
+        cases = present(chosen.adaptCases)
         if not cases:
             return _("Select corrected segmentations first.")
         sourceless = [node.GetName() for node in cases if _source(node) is None]

@@ -12,6 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from .dependencies import (
+    INSTALLER,
     TORCH,
     ensureDependencies,
     installBundle,
@@ -32,7 +33,8 @@ class ComputePanel(Panel):
 
     def __init__(self, ui, logic, runner, requirementsFile: Path = REQUIREMENTS) -> None:
         super().__init__(ui, logic, runner)
-        self.requirementsFile = requirementsFile
+        self.requirementsFile, self.installer = requirementsFile, INSTALLER
+        self.installer.onChange = self.showInstallation
         self._found: dict | None = None  # what the computing process said
         ui.lookButton.connect("clicked(bool)", self.onLook)
         ui.installButton.connect("clicked(bool)", self.onInstall)
@@ -47,25 +49,44 @@ class ComputePanel(Panel):
         if self._found is not None:
             rows += _machineRows(self._found)
         self.ui.foundBrowser.setHtml(_table(rows))
-        self.ui.installButton.text = _("&Install") if missing else _("&Repair")
         self.ui.lookButton.enabled = not self.runner.busy and not missing
-        self.ui.installButton.enabled = self.ui.bundleButton.enabled = not self.runner.busy
+        self.ui.bundleButton.enabled = not self.runner.busy and not self.installer.busy
+        self.ui.installButton.enabled = not self.runner.busy or self.installer.busy
+        self.ui.installButton.text = _("&Stop") if self.installer.busy else _("&Install") if missing else _("&Repair")
         self.ui.restartButton.visible = bool(packagesToRestartFor(self.requirementsFile))
+
+    def showInstallation(self) -> None:
+        """Show the log as it is now, and whether pip is at work."""
+        if self.installer.lines:
+            self.ui.logGroupBox.collapsed = False
+        self.ui.logEdit.setPlainText("\n".join(self.installer.lines))
+        self.ui.logEdit.moveCursor(qt.QTextCursor.End)
+        self.update()
+
+    def cleanup(self) -> None:
+        """The window is closed; an installation goes on."""
+        self.installer.onChange = lambda: None
+        super().cleanup()
 
     def onLook(self, _checked: bool = False) -> None:
         """Ask the computing process what it finds."""
         self.runner.start(_("Looking at this computer"), "compute", {}, {}, self._onFound)
 
     def onInstall(self, _checked: bool = False) -> None:
-        """Install what is missing; where nothing is, install the packages anew."""
-        if ensureNeeded(self.requirementsFile):
-            done = self._logged(lambda: ensureDependencies(self.requirementsFile, self.log))
-        else:
-            question = _("All packages are there. Install them anew, at the same versions?")
-            if not slicer.util.confirmOkCancelDisplay(question, "MedSegReg"):
-                return
-            done = self._logged(lambda: repair(self.requirementsFile, self.log))
-        self._say(done)
+        """Install what is missing; where nothing is, install the packages anew; while that runs, stop it."""
+        if self.installer.busy:
+            self.installer.cancel()
+        elif ensureNeeded(self.requirementsFile):
+            self._begin()
+            if ensureDependencies(self.requirementsFile, self.installer, self._onInstalled):
+                self._onInstalled(True)
+            elif not self.installer.busy:
+                self._onInstalled(False)
+        elif slicer.util.confirmOkCancelDisplay(
+            _("All packages are there. Install them anew, at the same versions?"), "MedSegReg"
+        ):
+            self._begin()
+            repair(self.requirementsFile, self.installer, self._onInstalled)
 
     def onBundle(self, _checked: bool = False) -> None:
         """Install from a folder that the user chooses."""
@@ -76,10 +97,14 @@ class ComputePanel(Panel):
 
     def installFrom(self, folder: Path) -> None:
         """Install the packages of a bundle, then its models."""
-        done = self._logged(lambda: installBundle(folder, self.requirementsFile, self.log))
-        self._say(done)
-        if done:
-            self._installModels(sorted(folder.glob("*.zip")))
+
+        def onDone(done: bool) -> None:
+            self._onInstalled(done)
+            if done:
+                self._installModels(sorted(folder.glob("*.zip")))
+
+        self._begin()
+        installBundle(folder, self.requirementsFile, self.installer, onDone)
 
     def onRestart(self, _checked: bool = False) -> None:
         """Restart Slicer, if the user means it."""
@@ -87,19 +112,12 @@ class ComputePanel(Panel):
         if slicer.util.confirmOkCancelDisplay(question, "MedSegReg"):
             slicer.util.restart()
 
-    def log(self, line: str) -> None:
-        """Add a line to the log."""
-        self.ui.logEdit.appendPlainText(line)
-
-    def _logged(self, work) -> bool:
-        self.ui.logEdit.clear()
-        self.ui.logGroupBox.collapsed = False
+    def _begin(self) -> None:
         self.runner.release()  # its process has the packages loaded
-        done = work()
         self._found = None
-        return done
+        self.ui.computeMessageLabel.text = ""
 
-    def _say(self, done: bool) -> None:
+    def _onInstalled(self, done: bool) -> None:
         text = _("The packages are ready.") if done else _("Not everything is ready: the log says what to do.")
         self.ui.computeMessageLabel.text = text
         self.update()
@@ -112,7 +130,7 @@ class ComputePanel(Panel):
 
         def onDone(result) -> None:
             for name, outcome in result.data["outcomes"].items():
-                self.log(f"{name}: {outcome}")
+                self.installer.log(f"{name}: {outcome}")
             self._installModels(others)
 
         title = _("Importing {name}").format(name=first.name)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import slicer
-from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLSegmentationNode, vtkMRMLTransformNode
+from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLTransformNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
@@ -13,6 +13,7 @@ from MedSegRegLib.mrml.provenance import read_provenance
 from MedSegRegLib.mrml.result_links import FORWARD, linked
 
 from .panel import Panel
+from .parameters import LabelsNode
 from .run import showingErrors
 
 MOST_UNDONE = 5  # each keeps a field and its inverse in memory
@@ -25,8 +26,8 @@ class CorrectParameters:
     correctTransform: vtkMRMLTransformNode
     correctFixedPoints: vtkMRMLMarkupsFiducialNode
     correctMovingPoints: vtkMRMLMarkupsFiducialNode
-    correctRigid: vtkMRMLSegmentationNode
-    correctIgnore: vtkMRMLSegmentationNode
+    correctRigid: LabelsNode
+    correctIgnore: LabelsNode
 
 
 class CorrectPanel(Panel):

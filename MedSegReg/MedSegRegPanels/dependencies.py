@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -14,73 +15,69 @@ import slicer
 from packaging.requirements import Requirement
 from slicer.i18n import tr as _
 
-from MedSegRegLib.errors import FileError, MissingPackage
-
-from .resolver import constraintsFile, planInstallation
+from .installer import Done, Installer
 
 TORCH = Requirement("torch>=2.10")
 IMPORT_NAMES = {"scikit-image": "skimage"}  # others are imported by the name of their distribution
+VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
 GPU_DRIVERS = ("/proc/driver/nvidia/version", "/dev/kfd")
 
+INSTALLER = Installer()
+"""There is one Python to install into, and so one at a time for all that ask."""
 Log = Callable[[str], None]
 
 
-def ensureDependencies(requirementsFile: Path, log: Log = lambda line: None) -> bool:
-    """Whether torch and the packages of a requirements file are there; asks before installing anything.
+def announce(done: bool) -> None:
+    """Tell a person, who was asked and goes on with something else meanwhile, that the work can start."""
+    if done:
+        slicer.util.infoDisplay(_("The packages are installed. Press the button again to start the work."), "MedSegReg")
 
-    Call it when work starts, on the main thread. False after the user declined, an installation failed or Slicer has
-    to be restarted; the user has then seen why, and nothing was half done that the next call would not finish.
+
+def ensureDependencies(requirementsFile: Path, installer: Installer = INSTALLER, onDone: Done = announce) -> bool:
+    """Whether torch and the packages of a requirements file are there. Where they are not, their installation begins.
+
+    Call it when work starts, on the main thread. False where the work cannot start now: the user was asked, or has seen
+    why not. Nothing waits for pip, except the extension PyTorch.
 
     Args:
-        log: told what is found and done, line by line.
+        onDone: told whether the packages are there, when an installation that was begun here has ended.
     """
     packages = [requirement for requirement in loadRequirements(requirementsFile) if not isInstalled(requirement)]
-    if isInstalled(TORCH) and not packages and not packagesToRestartFor(requirementsFile):
-        return True
-    try:
-        done = _ensureTorch(log) and _install(packages, log)
-    except (CalledProcessError, FileError, MissingPackage, ImportError) as error:
-        _tell(_reason(error), log)
+    if installer.busy:
+        slicer.util.showStatusMessage(_("Packages are being installed: see the section Compute."), 4000)
         return False
-    return done and not _restartIsNeeded(requirementsFile, log)
-
-
-def repair(requirementsFile: Path, log: Log) -> bool:
-    """Install the packages of a requirements file anew, at their present versions; torch is left to its extension.
-
-    False after an installation failed; the user has then seen why.
-    """
-    wanted = [r for r in loadRequirements(requirementsFile) if isInstalled(r)]
-    same = [f"{r.name}=={importlib.metadata.version(r.name)}" for r in wanted]
-    log(_("Installing anew: {packages}").format(packages=", ".join(same)))
     try:
-        slicer.util.pip_install(["--force-reinstall", "--no-deps", "--only-binary=:all:", *same])
-    except CalledProcessError as error:
-        _tell(_reason(error), log)
+        if not _ensureTorch(installer.log):
+            return False
+    except (CalledProcessError, ImportError) as error:
+        _tell(_reason(error), installer.log)
         return False
-    log(_("Done."))
-    return True
+    if packages:
+        installer.install(packages, lambda done: onDone(done and not restartIsNeeded(requirementsFile, installer.log)))
+        return False
+    return not restartIsNeeded(requirementsFile, installer.log)
 
 
-def installBundle(folder: Path, requirementsFile: Path, log: Log) -> bool:
-    """Install what is missing, torch too, from a folder of wheels and without a network.
+def repair(requirementsFile: Path, installer: Installer, onDone: Done) -> None:
+    """Install the packages of a requirements file anew, at their present versions; torch is left to its extension."""
+    wanted = [requirement for requirement in loadRequirements(requirementsFile) if isInstalled(requirement)]
+    installer.reinstall([f"{one.name}=={importlib.metadata.version(one.name)}" for one in wanted], onDone)
 
-    False where nothing could be installed; the user has then seen why.
-    """
+
+def installBundle(folder: Path, requirementsFile: Path, installer: Installer, onDone: Done) -> None:
+    """Install what is missing, torch too, from a folder of wheels and without a network."""
     needed = [r for r in (TORCH, *loadRequirements(requirementsFile)) if not isInstalled(r)]
     if not needed:
-        log(_("All packages are there already."))
-        return True
+        installer.log(_("All packages are there already."))
+        onDone(True)
+        return
     options = ["--no-index", "--find-links", str(folder)]
-    try:
-        log(_("Would add: {packages}").format(packages=", ".join(planInstallation(needed, options))))
-        with constraintsFile(needed) as constraints:
-            slicer.util.pip_install([*options, "--constraint", str(constraints), *map(str, needed)])
-    except (CalledProcessError, FileError, MissingPackage) as error:
-        _tell(_reason(error), log)
-        return False
-    log(_("Done."))
-    return not _restartIsNeeded(requirementsFile, log)
+    installer.install(
+        needed,
+        lambda done: onDone(done and not restartIsNeeded(requirementsFile, installer.log)),
+        options,
+        ask=False,
+    )
 
 
 def loadRequirements(path: Path) -> list[Requirement]:
@@ -98,9 +95,12 @@ def isInstalled(requirement: Requirement) -> bool:
 def installedVersion(requirement: Requirement) -> str | None:
     """The version of a distribution, None without it; imports nothing."""
     try:
-        return importlib.metadata.version(requirement.name)
+        distribution = importlib.metadata.distribution(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return None
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    found = VERSION.search(text)  # four times as fast as metadata.version: the window asks at each change
+    return None if found is None else found[1]
 
 
 def packagesToRestartFor(requirementsFile: Path) -> list[str]:
@@ -155,37 +155,8 @@ def _backend() -> str | None:
     return None if driver or sys.platform == "darwin" else "cpu"
 
 
-def _install(missing: Sequence[Requirement], log: Log) -> bool:
-    if not missing:
-        return True
-    log(_("Missing: {packages}").format(packages=", ".join(map(str, missing))))
-    planned = planInstallation(missing)
-    log(_("Would add: {packages}").format(packages=", ".join(planned)))
-    with constraintsFile(missing) as constraints:
-        try:
-            from slicer.packaging import pip_ensure
-        except ModuleNotFoundError:  # Slicer 5.10 and older
-            return _askAndInstall(missing, planned, constraints, log)
-        try:
-            pip_ensure(list(missing), constraints=str(constraints), requester="MedSegReg")
-        except RuntimeError:  # pip_ensure's word for "the user declined"
-            log(_("Nothing was installed: it was declined."))
-            return False
-    log(_("Done."))
-    return True
-
-
-def _askAndInstall(missing: Sequence[Requirement], planned: Sequence[str], constraints: Path, log: Log) -> bool:
-    question = _("MedSegReg needs these Python packages. Install them into Slicer's Python now?")
-    if not slicer.util.confirmOkCancelDisplay(question, "MedSegReg", detailedText="\n".join(planned)):
-        log(_("Nothing was installed: it was declined."))
-        return False
-    slicer.util.pip_install(["--constraint", str(constraints), *map(str, missing)])
-    log(_("Done."))
-    return True
-
-
-def _restartIsNeeded(requirementsFile: Path, log: Log) -> bool:
+def restartIsNeeded(requirementsFile: Path, log: Log) -> bool:
+    """Whether this Slicer uses other versions than are installed; the user has seen which then."""
     stale = packagesToRestartFor(requirementsFile)
     if stale:
         _tell(

@@ -1,4 +1,4 @@
-"""Comparing two segmentations in the window: two nodes in, a table and a chart of scores out."""
+"""Comparing two segmentations, or label maps, in the window: two nodes in, a table and a chart of scores out."""
 # ruff: noqa: N802, N815, PLC0415 - Slicer's names are camelCase; the bridge to the scene is loaded when it is used
 
 from __future__ import annotations
@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import slicer
-from slicer import vtkMRMLPlotChartNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer import vtkMRMLPlotChartNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from .panel import Panel
+from .parameters import LabelsNode
 from .run import showingErrors
 from .table_view import showTable
 
@@ -19,8 +20,8 @@ from .table_view import showTable
 class EvaluateParameters:
     """The panel's settings. Each field without a default is a reference to a node, None at first."""
 
-    evaluateReference: vtkMRMLSegmentationNode
-    evaluateCompared: vtkMRMLSegmentationNode
+    evaluateReference: LabelsNode
+    evaluateCompared: LabelsNode
     evaluateTolerance: Annotated[float, WithinRange(0, 20)] = 1.0
     evaluateTable: vtkMRMLTableNode
     evaluateChart: vtkMRMLPlotChartNode
@@ -63,7 +64,7 @@ class EvaluatePanel(Panel):
         title = _("Comparing {compared} with {reference}").format(**names)
         with showingErrors(title):
             from MedSegRegLib.mrml.evaluation_grid import reference_grid
-            from MedSegRegLib.mrml.segmentations import labels_from_segmentation
+            from MedSegRegLib.mrml.shared_labels import labels_of_node
 
             grid = reference_grid(reference)
             self.runner.start(
@@ -71,8 +72,8 @@ class EvaluatePanel(Panel):
                 "evaluate",
                 {"tolerance_mm": chosen.evaluateTolerance},
                 {
-                    "truth": labels_from_segmentation(reference, grid),
-                    "prediction": labels_from_segmentation(compared, grid),
+                    "truth": labels_of_node(reference, grid),
+                    "prediction": labels_of_node(compared, grid),
                 },
                 lambda result: self._onEvaluated(result, chosen, reference, names),
                 watched=(reference, compared),
@@ -83,7 +84,7 @@ class EvaluatePanel(Panel):
         slicer.modules.plots.logic().ShowChartInLayout(self.parameters.evaluateChart)
 
     def _onEvaluated(self, result, parameters, reference, names: dict[str, str]) -> None:
-        from MedSegRegLib.evaluate.scores import StructureScores
+        from MedSegRegLib.evaluate.metrics import StructureScores
         from MedSegRegLib.mrml.score_nodes import write_scores
         from MedSegRegLib.mrml.studies import place_beside
         from MedSegRegLib.mrml.undo import one_undo_step

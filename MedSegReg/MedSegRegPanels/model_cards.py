@@ -11,6 +11,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 SHIPPED = Path(__file__).parents[1] / "MedSegRegLib" / "models"
@@ -83,10 +84,15 @@ def readCards() -> list[ModelCard]:
 def readCard(folder: Path) -> ModelCard:
     """The card of one model; what is not in the form of a description becomes its fault."""
     try:
-        text = (folder / "model.json").read_text(encoding="utf-8")
-        return _card(folder, json.loads(text))
+        return _cardWritten(folder, (folder / "model.json").stat().st_mtime_ns)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return ModelCard(folder, folder.name, folder.name, fault=f"model.json cannot be read ({type(error).__name__})")
+
+
+@lru_cache(maxsize=64)
+def _cardWritten(folder: Path, _time: int) -> ModelCard:
+    """Read once for each time that it was written: the panels ask at each change."""
+    return _card(folder, json.loads((folder / "model.json").read_text(encoding="utf-8")))
 
 
 def _card(folder: Path, spec: dict) -> ModelCard:

@@ -1,10 +1,15 @@
-"""Choices that several panels offer, with the words that the window shows for them."""
+"""What the parameters of several panels can be, and the words that the window shows for choices."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import Union
 
+from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
+
+LabelsNode = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer's wrapper knows no |
+"""Type of a parameter: labels of either kind, or none."""
 
 
 class Device(Enum):

@@ -6,7 +6,6 @@ from __future__ import annotations
 from slicer import (
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
-    vtkMRMLSegmentationNode,
     vtkMRMLTransformNode,
 )
 from slicer.i18n import tr as _
@@ -17,7 +16,7 @@ from MedSegRegLib.mrml.result_links import FORWARD, linked
 
 from .comparing import Comparing, ComparisonView
 from .panel import Panel
-from .parameters import Device
+from .parameters import Device, LabelsNode
 from .registration_presets import RegistrationPreset
 from .run import showingErrors
 from .table_view import showTable
@@ -31,12 +30,12 @@ class RegisterParameters:
     registerMoving: vtkMRMLScalarVolumeNode
     registerPreset: RegistrationPreset = RegistrationPreset.DEFORMABLE
     registerInitial: vtkMRMLTransformNode
-    registerFixedMask: vtkMRMLSegmentationNode
-    registerMovingMask: vtkMRMLSegmentationNode
+    registerFixedMask: LabelsNode
+    registerMovingMask: LabelsNode
     registerFixedPoints: vtkMRMLMarkupsFiducialNode
     registerMovingPoints: vtkMRMLMarkupsFiducialNode
-    registerFixedSegments: vtkMRMLSegmentationNode
-    registerMovingSegments: vtkMRMLSegmentationNode
+    registerFixedSegments: LabelsNode
+    registerMovingSegments: LabelsNode
     registerMeasureOnly: bool = False
     registerOutput: vtkMRMLTransformNode
     registerDevice: Device = Device.AUTO

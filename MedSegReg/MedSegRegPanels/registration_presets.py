@@ -7,25 +7,13 @@ from enum import Enum
 from slicer.i18n import tr as _
 
 
-class RegistrationPreset(Enum):
-    """What a person has in hand."""
-
-    RIGID = "rigid"
-    AFFINE = "affine"
-    DEFORMABLE = "deformable"
-    DIFFERENT_MODALITY = "deformable-different-modality"
-    BRAIN_SAME_CONTRAST = "brain-same-contrast"
-    BRAIN_ANY_CONTRAST = "brain-any-contrast"
-    CT_LUNG = "ct-lung"
-    CT_ABDOMEN = "ct-abdomen"
-    FOLLOWUP = "followup"
-    MR_ULTRASOUND = "mr-ultrasound"
-    QUICK = "quick"
-    BEST = "best"
+class Preset(Enum):
+    """What a person has in hand, in words."""
 
     def label(self) -> str:
         """As shown in the window."""
         return {
+            "auto": _("Automatic"),
             "rigid": _("Rigid"),
             "affine": _("Affine"),
             "deformable": _("Deformable, same modality"),
@@ -43,6 +31,7 @@ class RegistrationPreset(Enum):
     def purpose(self) -> str:
         """When to take it."""
         return {
+            "auto": _("Aligns the studies roughly, then chooses by what both show."),
             "rigid": _("One patient, any modalities: shift and turn only."),
             "affine": _("A first look at any two images: shift, turn, stretch and shear."),
             "deformable": _("Anything of one modality."),
@@ -56,3 +45,38 @@ class RegistrationPreset(Enum):
             "quick": _("A first result of one modality, in a fraction of the time."),
             "best": _("One modality, when time does not matter."),
         }[self.value]
+
+
+class RegistrationPreset(Preset):
+    """The presets of a registration."""
+
+    RIGID = "rigid"
+    AFFINE = "affine"
+    DEFORMABLE = "deformable"
+    DIFFERENT_MODALITY = "deformable-different-modality"
+    BRAIN_SAME_CONTRAST = "brain-same-contrast"
+    BRAIN_ANY_CONTRAST = "brain-any-contrast"
+    CT_LUNG = "ct-lung"
+    CT_ABDOMEN = "ct-abdomen"
+    FOLLOWUP = "followup"
+    MR_ULTRASOUND = "mr-ultrasound"
+    QUICK = "quick"
+    BEST = "best"
+
+
+class PresetOrAutomatic(Preset):
+    """The same, or let the images choose."""
+
+    AUTO = "auto"
+    RIGID = "rigid"
+    AFFINE = "affine"
+    DEFORMABLE = "deformable"
+    DIFFERENT_MODALITY = "deformable-different-modality"
+    BRAIN_SAME_CONTRAST = "brain-same-contrast"
+    BRAIN_ANY_CONTRAST = "brain-any-contrast"
+    CT_LUNG = "ct-lung"
+    CT_ABDOMEN = "ct-abdomen"
+    FOLLOWUP = "followup"
+    MR_ULTRASOUND = "mr-ultrasound"
+    QUICK = "quick"
+    BEST = "best"

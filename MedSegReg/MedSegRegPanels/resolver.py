@@ -1,15 +1,11 @@
-"""What pip would do, asked before it does it: nothing that Slicer has may be replaced. Part of ``dependencies``."""
+"""What pip would do, asked before it does it: nothing that Slicer has may be replaced. Part of ``installer``."""
 # ruff: noqa: N802 - Slicer's names are camelCase
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -17,34 +13,48 @@ from packaging.utils import canonicalize_name
 from slicer.i18n import tr as _
 
 from MedSegRegLib.errors import FileError, MissingPackage
-from MedSegRegLib.jobs.python import find_python
 
-QUIET = ("--quiet", "--no-input", "--disable-pip-version-check", "--only-binary=:all:")
-CONFLICTS = ("ResolutionImpossible", "conflicting dependencies", "No matching distribution found")
-SECONDS = 300
+CONFLICTS = ("ResolutionImpossible", "conflicting dependencies")
+CONSTRAINTS, REPORT = "constraints.txt", "report.json"
 
 
-def planInstallation(requirements: Sequence[Requirement], options: Sequence[str] = ()) -> list[str]:
-    """What pip would add for these requirements, each "name version"; pip resolves, and installs nothing.
+def planArguments(wanted: Sequence[Requirement], folder: Path, options: Sequence[str] = ()) -> list[str]:
+    """For ``pip install``, to say what it would add: it resolves, and installs nothing.
 
     Args:
+        folder: for what pip reads and writes, until after the installation.
         options: further options of ``pip install``, such as where wheels lie.
+    """
+    asked = {canonicalize_name(requirement.name) for requirement in wanted}
+    kept = {name: version for name, version in installedVersions().items() if name not in asked}
+    lines = [f"{name}=={version}\n" for name, version in sorted(kept.items())]
+    (folder / CONSTRAINTS).write_text("".join(lines), encoding="utf-8")
+    return ["--quiet", "--dry-run", "--report", str(folder / REPORT), *installArguments(wanted, folder, options)]
+
+
+def installArguments(wanted: Sequence[Requirement], folder: Path, options: Sequence[str] = ()) -> list[str]:
+    """For ``pip install``, after :func:`planArguments`: packages that are there keep their versions."""
+    return [*options, "--constraint", str(folder / CONSTRAINTS), *map(str, wanted)]
+
+
+def readPlan(wanted: Sequence[Requirement], folder: Path, code: int, said: Sequence[str]) -> list[str]:
+    """What pip would add, each "name version".
+
+    Args:
+        code, said: how pip ended, and the lines that it said.
 
     Raises:
-        MissingPackage: it would replace a package that is there, or pip found no solution.
-        FileError: pip could not be run, or did not come to an end: no network, no space.
+        MissingPackage: it would replace a package that is there, or found no solution.
+        FileError: it found no packages: no network, or a bundle that is not complete.
     """
-    with constraintsFile(requirements) as constraints:
-        report = constraints.with_name("report.json")
-        arguments = ["install", "--dry-run", "--report", str(report), *QUIET, "--constraint", str(constraints)]
-        done = _pip([*arguments, *options, *map(str, requirements)])
-        if done.returncode:
-            raise _refusal(requirements, done.stderr)
-        planned = [entry["metadata"] for entry in json.loads(report.read_text(encoding="utf-8"))["install"]]
-    exempt = {canonicalize_name(requirement.name) for requirement in requirements}
+    if code:
+        raise _refusal(wanted, said)
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    planned = [entry["metadata"] for entry in report["install"]]
+    exempt = {canonicalize_name(requirement.name) for requirement in wanted}
     replaced = [p["name"] for p in planned if canonicalize_name(p["name"]) in installedVersions().keys() - exempt]
     if replaced:
-        raise _conflict(requirements, ", ".join(replaced))
+        raise _conflict(wanted, ", ".join(replaced))
     return [f"{package['name']} {package['version']}" for package in planned]
 
 
@@ -58,36 +68,10 @@ def installedVersions() -> dict[str, str]:
     return found
 
 
-@contextmanager
-def constraintsFile(requirements: Sequence[Requirement]) -> Iterator[Path]:
-    """A file for pip that keeps every installed package at its version, save those that are asked for."""
-    asked = {canonicalize_name(requirement.name) for requirement in requirements}
-    kept = {name: version for name, version in installedVersions().items() if name not in asked}
-    with tempfile.TemporaryDirectory(prefix="medsegreg-pip-") as folder:
-        path = Path(folder) / "constraints.txt"
-        path.write_text("".join(f"{name}=={version}\n" for name, version in sorted(kept.items())), encoding="utf-8")
-        yield path
-
-
-def _pip(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [find_python(), "-m", "pip", *arguments]
-    hidden = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=False, creationflags=hidden
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FileError(
-            _("pip did not answer ({error})").format(error=type(error).__name__),
-            _("its plan within some minutes"),
-            _("check the network connection, then try again"),
-        ) from error
-
-
-def _refusal(requirements: Sequence[Requirement], said: str) -> FileError | MissingPackage:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _refusal(requirements: Sequence[Requirement], said: Sequence[str]) -> FileError | MissingPackage:
+    lines = [line.strip() for line in said if line.strip()]
     last = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "")
-    if any(word in said for word in CONFLICTS[:2]):
+    if any(word in line for word in CONFLICTS for line in lines):
         return _conflict(requirements, last.removeprefix("ERROR: "))
     return FileError(
         _("pip cannot find the packages: {reason}").format(reason=last.removeprefix("ERROR: ")),

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import qt
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from MedSegRegLib.mrml.sequences import sequence_of
+from MedSegRegLib.mrml.slice_layers import Overlay
 from MedSegRegLib.mrml.studies import modality_of
 
 from .channel_rows import ChannelRows
@@ -68,6 +69,8 @@ class SegmentParameters:
     segmentConfidence: bool = False
     segmentMirror: bool = False
     segmentReplaceNonfinite: bool = False
+    segmentConfidenceVolume: vtkMRMLScalarVolumeNode  # of the last run
+    segmentOverlay: Annotated[float, WithinRange(0, 1)] = 0.6
 
 
 class SegmentPanel(Panel):
@@ -80,6 +83,7 @@ class SegmentPanel(Panel):
         self._cards: dict[str, ModelCard] = {}
         self._checked: tuple | None = None  # what the expectation was made for
         self._expectation = ""
+        self._overlay = Overlay()
         self.channels = ChannelRows(ui.inputVolumeLabel, ui.inputVolumeSelector, self.onParametersChanged)
         self.structures = StructureList(
             ui.structuresGroupBox,
@@ -114,6 +118,7 @@ class SegmentPanel(Panel):
         for widget in (self.ui.writingLabel, self.ui.writingSelector):
             widget.visible = chosen is not None and chosen.segmentOutput is not None
         self._showExpectation(card)
+        self._showOverlay()
         missing = self._missing(card)
         for button in (self.ui.checkButton, self.ui.segmentButton):
             button.enabled = not missing
@@ -151,7 +156,13 @@ class SegmentPanel(Panel):
         if not self.runner.ready():
             return
         with showingErrors(_("Segmenting {volume}").format(volume=self.parameters.segmentVolume.GetName())):
-            self._run().start(self.runner, self._onSegmented)
+            parameters, run = self.parameters, self._run()
+            run.start(self.runner, lambda said: self._onSegmented(parameters, run, said))
+
+    def cleanup(self) -> None:
+        """The window is closed: the views show what they showed before."""
+        self._overlay.show(None, 0)
+        super().cleanup()
 
     def _run(self) -> SegmentRun:
         """The run as it is set now; later changes do not matter to it.
@@ -193,8 +204,9 @@ class SegmentPanel(Panel):
             self._expectation += " " + _("(only {free:.1f} GiB are free: choose a region)").format(free=free / 2**30)
         self.update()
 
-    def _onSegmented(self, sentences: list[str]) -> None:
-        self.ui.segmentResultLabel.text = "\n".join(sentences)
+    def _onSegmented(self, parameters: SegmentParameters, run: SegmentRun, said: list[str]) -> None:
+        self.ui.segmentResultLabel.text = "\n".join(said)
+        parameters.segmentConfidenceVolume = run.confidence
 
     def _showModels(self) -> None:
         """Models are known only at run time, so the combo box follows the parameter by hand."""
@@ -219,6 +231,13 @@ class SegmentPanel(Panel):
             lines.append(self._expectation)
         self.ui.checkLabel.text = "\n".join(filter(None, lines))
         self.ui.checkLabel.visible = bool(self.ui.checkLabel.text)
+
+    def _showOverlay(self) -> None:
+        """The confidence of the last run in front of the image, as strongly as chosen."""
+        confidence = None if self.parameters is None else self.parameters.segmentConfidenceVolume
+        for widget in (self.ui.overlayLabel, self.ui.overlaySlider):
+            widget.visible = confidence is not None
+        self._overlay.show(confidence, 0 if confidence is None else self.parameters.segmentOverlay)
 
     def _mismatch(self, card: ModelCard | None) -> str:
         if card is None or self.parameters is None:

@@ -20,6 +20,8 @@ from .captured import captureFrames
 class SegmentRun:
     """Takes all that a run needs out of the scene, runs it as one job a frame, and writes the complete result.
 
+    Afterwards ``confidence`` is the volume node of the confidence, None where none was asked for.
+
     Args:
         model: its name.
         scene: to write to.
@@ -56,6 +58,7 @@ class SegmentRun:
         self.region = None if region is None else region_corners(region).tolist()
         self.device, self.options = device, dict(options)
         self.results: list[JobResult] = []
+        self.confidence: Any = None
 
     @property
     def name(self) -> str:
@@ -121,8 +124,8 @@ class SegmentRun:
         if not self.options.get("confidence") or self.sequence is not None:
             return []
         name = f"{self.name} confidence"
-        node = write_confidence(self.results[0].image("margin"), self.scene, name=name, volume=self.volume)
-        return [_("{name}: how sure the model was, 255 certain, 0 undecided.").format(name=node.GetName())]
+        self.confidence = write_confidence(self.results[0].image("margin"), self.scene, name=name, volume=self.volume)
+        return [_("{name}: how sure the model was, 255 certain, 0 undecided.").format(name=name)]
 
     def _gone(self) -> list[str]:
         """What was removed while the job ran."""

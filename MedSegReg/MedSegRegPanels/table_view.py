@@ -4,27 +4,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import qt
 
 MARGIN_PX, HIGHEST_PX = 6, 240
 
 
-def showTable(widget, node) -> None:
-    """Show a vtkMRMLTableNode in a QTableWidget, as high as its rows; hide the widget when there is none."""
+def showTable(widget, node, headings: Sequence[str] | None = None) -> None:
+    """Show a vtkMRMLTableNode in a QTableWidget, as high as its rows; hide the widget when there is none.
+
+    Args:
+        headings: of the columns to show; None shows all.
+    """
     widget.visible = node is not None
-    table = None if node is None else node.GetTable()
-    rows, columns = (0, 0) if table is None else (table.GetNumberOfRows(), table.GetNumberOfColumns())
-    widget.rowCount, widget.columnCount = rows, columns
-    widget.setHorizontalHeaderLabels([table.GetColumnName(column) for column in range(columns)])
+    columns = [] if node is None else _columns(node.GetTable(), headings)
+    rows = node.GetTable().GetNumberOfRows() if columns else 0
+    widget.rowCount, widget.columnCount = rows, len(columns)
+    widget.setHorizontalHeaderLabels([array.GetName() for array in columns])
     widget.verticalHeader().visible = False
-    for row in range(rows):
-        for column in range(columns):
-            widget.setItem(row, column, qt.QTableWidgetItem(_text(table.GetValue(row, column))))
+    for column, array in enumerate(columns):
+        for row in range(rows):
+            widget.setItem(row, column, qt.QTableWidgetItem(_text(array.GetVariantValue(row))))
     widget.resizeColumnsToContents()
     widget.resizeRowsToContents()
     height = sum(widget.rowHeight(row) for row in range(rows)) + widget.horizontalHeader().sizeHint.height()
     widget.minimumHeight = widget.maximumHeight = min(height + MARGIN_PX, HIGHEST_PX)
+
+
+def _columns(table: Any, headings: Sequence[str] | None) -> list[Any]:
+    arrays = [table.GetColumn(column) for column in range(table.GetNumberOfColumns())]
+    return [array for array in arrays if headings is None or array.GetName() in headings]
 
 
 def _text(value) -> str:

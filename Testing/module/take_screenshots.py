@@ -21,16 +21,27 @@ def two_heads(scene):
     return [node_from_image(read_image(sample_path(name)), scene, name) for name in ("icbm152-t1", "s1-t1")]
 
 
-def test_every_panel_is_pictured(two_heads, window, grab):
+def test_every_panel_is_pictured(two_heads, window, module, grab):
     fixed, moving = two_heads
     choices = {
         "inputVolumeSelector": moving,
         "fixedVolumeSelector": fixed,
         "movingVolumeSelector": moving,
+        "carrySourceSelector": fixed,
+        "carryTargetSelector": moving,
+        "atlasImageSelector": moving,
+        "atlasVolumeSelector": fixed,
+        "followupFirstSelector": fixed,
+        "followupSecondSelector": moving,
+        "alignVolume1Selector": moving,
+        "alignVolume4Selector": fixed,
+        "sequenceVolumeSelector": moving,
+        "jointFixedSelector": fixed,
+        "jointMovingSelector": moving,
     }
     for name, node in choices.items():
         window.control(name).setCurrentNode(node)
-    for name in ("segment", "register", "correct", "evaluate", "adapt", "models", "compute"):
+    for name in map(str.lower, module.PANELS):
         window.open(name)
         for group in UNFOLDED.get(name, []):
             window.control(group).collapsed = False

@@ -69,8 +69,9 @@ def missing(panel, tmp_path):
 
 
 def test_what_is_missing_can_be_installed_and_the_log_tells_how(missing, ui, jobs, click, monkeypatch):
-    def install(_path, log):
-        log("Would add: much")
+    def install(_path, installer, onDone):  # noqa: N803 - as of the function
+        installer.log("Would add: much")
+        onDone(False)
         return False
 
     monkeypatch.setattr("MedSegRegPanels.compute_panel.ensureDependencies", install)
@@ -82,6 +83,17 @@ def test_what_is_missing_can_be_installed_and_the_log_tells_how(missing, ui, job
     assert jobs.released, "the process that computes has the old packages loaded"
 
 
+def test_pip_works_in_a_process_of_its_own_and_the_button_stops_it(missing, ui, click, wait_until, longest_block):
+    click(ui.installButton)
+    assert ui.installButton.text == "&Stop"
+    assert not ui.bundleButton.enabled
+    click(ui.installButton)
+    wait_until(lambda: not missing.installer.busy, 60)
+    assert longest_block() < 0.3
+    assert ui.installButton.text == "&Install"
+    assert "Stopped" in ui.logEdit.plainText
+
+
 def test_repairing_asks_first(ui, click, desktop, monkeypatch):
     monkeypatch.setattr("MedSegRegPanels.compute_panel.repair", pytest.fail)
     desktop.agrees = False
@@ -90,7 +102,7 @@ def test_repairing_asks_first(ui, click, desktop, monkeypatch):
 
 
 def test_a_bundle_brings_packages_and_then_models(panel, ui, jobs, tmp_path, monkeypatch):
-    monkeypatch.setattr("MedSegRegPanels.compute_panel.installBundle", lambda folder, requirements, log: True)
+    monkeypatch.setattr("MedSegRegPanels.compute_panel.installBundle", lambda folder, path, installer, done: done(True))
     for name in ("a.zip", "b.zip"):
         (tmp_path / name).touch()
     panel.installFrom(tmp_path)

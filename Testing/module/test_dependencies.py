@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import sys
 import types
 import zipfile
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import ClassVar
 
 import pytest
 from packaging.requirements import Requirement
-
-from MedSegRegLib.errors import FileError, MissingPackage
 
 MODULE = Path(__file__).parents[2] / "MedSegReg"
 REQUIREMENTS = MODULE / "Resources" / "requirements.txt"
@@ -26,7 +24,7 @@ OUTSIDE_SLICER = ("cli.py", "cli", "train", "evaluate")  # need typer, rich, mon
 
 
 @pytest.fixture
-def dependencies(module):
+def dependencies(desktop, module):
     return importlib.import_module("MedSegRegPanels.dependencies")
 
 
@@ -37,12 +35,6 @@ def messages(monkeypatch):
     seen = []
     monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **options: seen.append(text))
     return seen
-
-
-@pytest.fixture(autouse=True)
-def resolver(dependencies, monkeypatch):
-    """pip is not asked; its plan would be what is missing."""
-    monkeypatch.setattr(dependencies, "planInstallation", lambda missing, options=(): [str(r) for r in missing])
 
 
 @pytest.fixture
@@ -84,44 +76,62 @@ def test_nothing_is_asked_when_all_is_there(dependencies, messages):
     assert messages == []
 
 
-def test_a_declined_installation_stops_the_work(dependencies, messages, monkeypatch, missing_package):
-    def decline(requirements, constraints, requester):
-        raise RuntimeError("User declined package installation")
+class Recorded:
+    """In the place of the installer: it is asked, and has nothing to do."""
 
-    monkeypatch.setitem(sys.modules, "slicer.packaging", types.SimpleNamespace(pip_ensure=decline))
-    assert not dependencies.ensureDependencies(missing_package)
+    busy = False
+
+    def __init__(self):
+        self.asked, self.lines = [], []
+
+    def install(self, wanted, onDone, options=(), ask=True):
+        self.asked.append((list(map(str, wanted)), list(options), ask))
+        onDone(True)
+
+    def reinstall(self, same, onDone):
+        self.asked.append(list(same))
+        onDone(True)
+
+    def log(self, line):
+        self.lines.append(line)
 
 
-def test_only_missing_packages_are_installed(dependencies, monkeypatch, tmp_path):
-    asked = []
-    ensure = types.SimpleNamespace(pip_ensure=lambda requirements, constraints, requester: asked.extend(requirements))
-    monkeypatch.setitem(sys.modules, "slicer.packaging", ensure)
+def test_only_missing_packages_are_installed_and_the_work_waits(dependencies, tmp_path, messages):
     path = tmp_path / "requirements.txt"
     path.write_text("scipy>=1.11\nno-such-package-of-this-name>=1\nscipy>=9999\n", encoding="utf-8")
-    assert dependencies.ensureDependencies(path)
-    assert [str(requirement) for requirement in asked] == ["no-such-package-of-this-name>=1", "scipy>=9999"]
+    installer, told = Recorded(), []
+    assert not dependencies.ensureDependencies(path, installer, told.append)
+    assert installer.asked == [(["no-such-package-of-this-name>=1", "scipy>=9999"], [], True)]
+    assert told == [True]
 
 
-@pytest.mark.parametrize("agreed", [True, False])
-def test_an_older_slicer_asks_before_it_installs(dependencies, monkeypatch, missing_package, agreed):
-    import slicer
-
-    installed = []
-    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *text, **options: agreed)
-    monkeypatch.setattr(slicer.util, "pip_install", installed.extend)
-    assert dependencies.ensureDependencies(missing_package) is agreed
-    assert installed[2:] == (["no-such-package-of-this-name>=1"] if agreed else [])
-    assert installed[:1] == (["--constraint"] if agreed else [])
+def test_while_pip_is_at_work_nothing_else_is_begun(dependencies, missing_package, desktop):
+    installer = Recorded()
+    installer.busy = True
+    assert not dependencies.ensureDependencies(missing_package, installer)
+    assert installer.asked == []
+    assert "being installed" in desktop.statuses[-1]
 
 
-def test_a_failed_installation_is_told(dependencies, messages, monkeypatch, missing_package):
-    def fail(requirements, constraints, requester):
-        raise CalledProcessError(1, "pip")
+def test_a_repair_keeps_the_versions(dependencies, tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text("scipy>=1.11\nno-such-package-of-this-name>=1\n", encoding="utf-8")
+    installer = Recorded()
+    dependencies.repair(path, installer, lambda done: None)
+    assert installer.asked == [[f"scipy=={importlib.metadata.version('scipy')}"]]
 
-    monkeypatch.setitem(sys.modules, "slicer.packaging", types.SimpleNamespace(pip_ensure=fail))
-    assert not dependencies.ensureDependencies(missing_package)
-    assert "network" in messages[0]
+
+def test_a_bundle_is_looked_for_in_its_folder_only(dependencies, missing_package, tmp_path):
+    installer = Recorded()
+    dependencies.installBundle(tmp_path, missing_package, installer, lambda done: None)
+    wanted = ["no-such-package-of-this-name>=1"]
+    assert installer.asked == [(wanted, ["--no-index", "--find-links", str(tmp_path)], False)]
+
+
+def test_a_bundle_adds_nothing_where_nothing_is_missing(dependencies, tmp_path):
+    installer, told = Recorded(), []
+    dependencies.installBundle(tmp_path, REQUIREMENTS, installer, told.append)
+    assert (installer.asked, told) == ([], [True])
 
 
 def test_without_the_pytorch_extension_the_message_says_how_to_get_it(dependencies, messages, monkeypatch):
@@ -164,28 +174,11 @@ def test_a_torch_that_is_too_old_is_named_with_the_way_out(dependencies, message
     assert "uninstall" in messages[0]
 
 
-def test_an_installation_that_would_replace_packages_is_not_begun(dependencies, messages, monkeypatch, missing_package):
-    def refuse(missing, options=()):
-        raise MissingPackage("It would replace numpy", "packages that are only added", "use a newer Slicer")
-
-    monkeypatch.setattr(dependencies, "planInstallation", refuse)
-    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
-    assert not dependencies.ensureDependencies(missing_package)
-    assert "would replace numpy" in messages[0]
-
-
 def test_a_package_that_is_in_use_in_another_version_needs_a_restart(dependencies, messages, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", types.SimpleNamespace(__version__="0.1"))
     assert not dependencies.ensureDependencies(REQUIREMENTS)
     assert "safetensors 0.1" in messages[0]
     assert "Restart" in messages[0]
-
-
-def test_the_log_tells_each_step(dependencies, messages, monkeypatch, missing_package):
-    monkeypatch.setitem(sys.modules, "slicer.packaging", types.SimpleNamespace(pip_ensure=lambda *a, **k: None))
-    lines = []
-    assert dependencies.ensureDependencies(missing_package, lines.append)
-    assert [line.split(":")[0] for line in lines] == ["Missing", "Would add", "Done."]
 
 
 @pytest.fixture
@@ -206,21 +199,58 @@ def wheels(tmp_path):
 
 
 @pytest.fixture
-def plan(module, wheels):
-    """Asks the real pip, without a network."""
-    asked = importlib.import_module("MedSegRegPanels.resolver").planInstallation
-    return lambda *names: asked(list(map(Requirement, names)), ["--no-index", "--find-links", str(wheels)])
+def pip(desktop, module, wheels, wait_until, tmp_path):
+    """The real pip, without a network, into a folder of its own: ``pip(name, ...)`` waits as the window does."""
+    made = importlib.import_module("MedSegRegPanels.installer").Installer()
+    made.target, made.told = tmp_path / "site", []
+
+    def run(*names):
+        options = ["--no-index", "--find-links", str(wheels), "--target", str(made.target)]
+        made.install(list(map(Requirement, names)), made.told.append, options)
+        wait_until(lambda: not made.busy, 300)
+
+    made.run = run
+    return made
 
 
-def test_pip_says_what_it_would_add(plan):
-    assert plan("harmless-part>=1", "numpy") == ["harmless-part 1.0"]
+def test_pip_says_what_it_would_add_and_adds_it_after_a_yes(pip, desktop, longest_block):
+    pip.run("harmless-part>=1")
+    assert pip.told == [True]
+    assert (pip.target / "harmless_part-1.0.dist-info").is_dir()
+    assert "Install them into Slicer's Python now?" in desktop.messages[0]
+    assert [line.split(":")[0] for line in pip.lines[:2]] == ["Missing", "Would add"]
+    assert pip.lines[1] == "Would add: harmless-part 1.0"
+    assert pip.lines[-1] == "Done."
+    assert longest_block() < 0.3
 
 
-def test_a_package_that_would_replace_another_is_refused(plan):
-    with pytest.raises(MissingPackage, match="would replace packages"):
-        plan("greedy-part")
+def test_after_a_no_nothing_is_installed(pip, desktop):
+    desktop.agrees = False
+    pip.run("harmless-part")
+    assert pip.told == [False]
+    assert not pip.target.exists()
+    assert "declined" in pip.lines[-1]
 
 
-def test_a_package_that_cannot_be_found_is_told(plan):
-    with pytest.raises(FileError, match="no-such-part"):
-        plan("no-such-part")
+def test_a_package_that_would_replace_another_is_refused(pip, desktop):
+    pip.run("greedy-part")
+    assert pip.told == [False]
+    assert "would replace packages" in desktop.messages[0]
+    assert not pip.target.exists()
+
+
+def test_a_package_that_cannot_be_found_is_told(pip, desktop):
+    pip.run("no-such-part")
+    assert pip.told == [False]
+    assert "no-such-part" in desktop.messages[0]
+
+
+def test_pip_can_be_stopped(pip, desktop, wait_until):
+    pip.install([Requirement("harmless-part")], pip.told.append)
+    assert pip.busy
+    pip.install([Requirement("scipy")], pytest.fail)  # one at a time
+    pip.cancel()
+    wait_until(lambda: not pip.busy, 60)
+    assert pip.told == [False]
+    assert "Stopped" in pip.lines[-1]
+    assert desktop.messages == []

@@ -229,6 +229,37 @@ def test_confidence_becomes_a_volume_of_the_study(run, ui, scene):
     assert node.GetName() in ui.segmentResultLabel.text
 
 
+def test_confidence_is_shown_in_front_of_the_image_until_it_is_turned_off(run, ui, head, scene, desktop):
+    view = desktop.application.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    view.SetBackgroundVolumeID(head.GetID())
+    assert not ui.overlaySlider.visible
+    ui.confidenceCheckBox.checked = True
+    run(answer(confidence=True))
+    node = scene.GetFirstNodeByName("head hippocampus-mr confidence")
+    assert ui.overlaySlider.visible
+    assert (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) == (head.GetID(), node.GetID())
+    ui.overlaySlider.value = 0.3
+    assert view.GetForegroundOpacity() == pytest.approx(0.3)
+    ui.overlaySlider.value = 0.0
+    assert view.GetForegroundVolumeID() is None
+    ui.overlaySlider.value = 0.5
+    ui.confidenceCheckBox.checked = False
+    run(answer())
+    assert view.GetForegroundVolumeID() is None
+    assert not ui.overlaySlider.visible
+
+
+def test_only_what_is_doubtful_is_coloured(run, ui, scene):
+    ui.confidenceCheckBox.checked = True
+    run(answer(confidence=True))
+    display = scene.GetFirstNodeByName("head hippocampus-mr confidence").GetDisplayNode()
+    assert display.GetApplyThreshold()
+    assert 240 < display.GetUpperThreshold() < 255
+    red, green, _blue, _alpha = display.GetColorNode().GetLookupTable().GetTableValue(0)
+    assert red > 0.8
+    assert green < 0.2
+
+
 def test_structures_without_a_tick_are_left_out_and_remembered(run, ui, opened):
     import qt
 

@@ -1,4 +1,4 @@
-"""The first click after Slicer was started: nothing heavy is loaded into the window's process, and nothing waits."""
+"""The first clicks after Slicer was started: nothing heavy is loaded into the window's process, and nothing waits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,28 @@ import pytest
 from small_training import small_spec, write_random_model
 
 HERE = Path(__file__).parent
+MODULE = HERE.parents[1] / "MedSegReg"
+
+
+IMPORT_BRIDGE = """
+import importlib, sys
+from pathlib import Path
+sys.path[:0] = [{module!r}]
+sys.modules["torch"] = None
+for path in sorted(Path({module!r}, "MedSegRegLib", "mrml").glob("*.py")):
+    if path.stem not in {of_files}:
+        importlib.import_module("MedSegRegLib.mrml." + path.stem)
+"""
+OF_FILES = ("headless", "training_cases")
+"""Used where there is no window."""
+DELIVERED = 0.2
+"""Seconds: writing the nodes, and all that is imported for it; 0.05 to 0.14 on a machine with nine processes a core."""
+STORIES = ("segment", "register", "correct", "evaluate", "adapt")
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory, qt_application):
-    """What a fresh process tells about its first run."""
+    """What a fresh process tells about the first run of each section."""
     folder = tmp_path_factory.mktemp("fresh")
     write_random_model(folder / "store" / "balls", small_spec())
     done = subprocess.run(
@@ -30,12 +47,23 @@ def told(tmp_path_factory, qt_application):
     return json.loads(done.stdout)
 
 
-def test_the_first_click_gives_a_segmentation(told):
-    assert (told["segmentations"], told["messages"], told["faults"]) == (["head balls"], [], [])
+def test_there_is_a_story_for_each_section_that_runs_a_job(told):
+    assert tuple(told) == STORIES
 
 
-@pytest.mark.xfail(strict=True, reason="writing a result still imports torch into the process of the window")
-def test_torch_stays_in_the_child_process(told):
-    assert not told["torch"]
-    assert told["click"] < 0.1
-    assert told["longest_block"] < 0.1
+@pytest.mark.parametrize("story", STORIES)
+def test_a_first_click_gives_a_result_and_torch_stays_in_the_child_process(told, story):
+    assert told[story]["came"]
+    assert (told[story]["messages"], told[story]["faults"], told[story]["imported"]) == ([], [], [])
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_window_answers_during_a_first_run(told, story):
+    assert told[story]["click"] < 0.1
+    assert told[story]["longest_block"] < DELIVERED
+
+
+def test_the_bridge_to_the_scene_imports_no_torch():
+    code = IMPORT_BRIDGE.format(module=str(MODULE), of_files=OF_FILES)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr[-2000:]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
+from standin.parameter_node import WithinRange
 from stories import add_ball, add_volume, child_processes, memory_bytes, observers
 
 from MedSegRegLib.mrml.headless import save_scene
@@ -30,12 +32,14 @@ def another_value(field, scene):
     if field.kind is bool:
         return not field.default
     if field.kind in (int, float):
-        return field.default + 1
-    if not hasattr(field.kind, "GetClassName"):
+        within = field.note(WithinRange)
+        return field.default + 1 if within is None else (field.default + within.maximum) / 2
+    kind = typing.get_args(field.kind)[1] if typing.get_origin(field.kind) is typing.Union else field.kind
+    if not hasattr(kind, "GetClassName"):
         return None
-    if field.kind is slicer.vtkMRMLScalarVolumeNode:
+    if kind is slicer.vtkMRMLScalarVolumeNode:
         return add_volume(scene, np.arange(27).reshape(3, 3, 3), field.name)
-    return scene.AddNewNodeByClass(field.kind.__name__, field.name)
+    return scene.AddNewNodeByClass(kind.__name__, field.name)
 
 
 def shown(value):

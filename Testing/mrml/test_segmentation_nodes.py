@@ -244,6 +244,17 @@ def test_one_undo_takes_added_segments_back(scene, some_labels):
     assert names_of(node) == ["liver", "left kidney", "lesion", "something"]
 
 
+def test_one_undo_brings_replaced_segments_back(scene, some_labels, an_oblique_grid):
+    scene.SetUndoOn()
+    node = write_segmentation(some_labels, scene, name="result")
+    names = [structure.name for structure in some_labels.structures]
+    moved = Labels.from_array(np.roll(some_labels.numpy(), 1, axis=0), an_oblique_grid, some_labels.structures)
+    write_segmentation(moved, scene, name="result", node=node, replace=names)
+    np.testing.assert_array_equal(labels_from_segmentation(node, an_oblique_grid).numpy(), moved.numpy())
+    scene.Undo()
+    np.testing.assert_array_equal(labels_from_segmentation(node, an_oblique_grid).numpy(), some_labels.numpy())
+
+
 def test_a_reference_that_was_removed_meanwhile_does_not_stop_the_result(scene, some_labels, a_volume_node):
     scene.RemoveNode(a_volume_node)
     node = write_segmentation(some_labels, scene, name="T1 of somebody organs", reference=a_volume_node)

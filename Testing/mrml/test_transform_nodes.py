@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -150,6 +152,18 @@ def test_a_transform_comes_back_from_its_nodes_exactly(scene, transform, points)
     back = transform_from_node(write_transform(transform, scene, "result"))
     assert len(back.stages) == max(1, len(transform.stages))
     np.testing.assert_allclose(back.map_points(points), transform.map_points(points), atol=1e-9)
+
+
+def test_a_grid_node_takes_vectors_as_they_come_and_keeps_them(scene, an_oblique_grid):
+    vectors = np.random.default_rng(0).normal(size=(*an_oblique_grid.shape_kji, 3)).astype(np.float32)
+    kept = vectors.copy()
+    node = write_transform(Transform((Displacement(np.moveaxis(vectors, -1, 0), an_oblique_grid),)), scene, "field")
+    written = slicer.util.arrayFromGridTransform(node)
+    assert written.dtype == np.float32
+    assert np.shares_memory(written, vectors)
+    del vectors, written
+    gc.collect()
+    np.testing.assert_array_equal(slicer.util.arrayFromGridTransform(node), kept)
 
 
 def test_slicers_own_inverse_brings_the_points_back(scene, transform, points):

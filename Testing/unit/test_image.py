@@ -124,6 +124,25 @@ def test_images_hold_floats_and_labels_hold_integers():
         Labels(torch.zeros(SHAPE), GRID)
 
 
+def test_values_are_an_array_until_a_tensor_is_asked_for_and_share_its_memory():
+    image = Image.from_array(np.ones((4, 3, 2)), Geometry.from_spacing((2, 3, 4)))
+    array = image.numpy()
+    assert image.numpy() is array
+    image.tensor[0, 0, 0, 0] = 7
+    assert array[0, 0, 0, 0] == 7
+    assert np.shares_memory(image.numpy(), array)
+
+
+@pytest.mark.parametrize("writeable", [False, True])
+def test_an_array_that_is_turned_or_cannot_be_written_becomes_a_tensor_of_its_own(writeable):
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1)
+    array.setflags(write=writeable)
+    image = Image(np.moveaxis(array, -1, 0), Geometry.from_spacing((4, 3, 2)))
+    assert image.tensor.is_contiguous()
+    image.tensor.zero_()
+    assert (array.sum() == 0) == writeable  # one channel lies in order either way
+
+
 def test_other_intensities_keep_place_name_and_findings():
     image = Image.from_array(ramp("<i2"), GRID, "scan", ("T1",))
     other = image.with_tensor(image.tensor + 1)

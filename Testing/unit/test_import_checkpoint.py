@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,31 @@ def test_survives_the_death_of_the_reading_process(checkpoint: Path, monkeypatch
     monkeypatch.setattr(isolation, "START", "import os; os.abort()  # {package}")
     with pytest.raises(UnsafeFile, match="ended without a result"):
         read_weights_of(checkpoint, SILENT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uses shell scripts")
+@pytest.mark.parametrize("running", ["python-real", "SlicerApp-real"])
+def test_reads_with_the_python_of_slicer(checkpoint: Path, tmp_path: Path, monkeypatch, running: str) -> None:
+    """As Slicer lies on the disk: its Python needs to be told its home, which the launcher beside it does."""
+    home, python = sys.base_prefix, tmp_path / "bin" / "python-real"
+    scripts = {
+        "python-real": f'[ "$PYTHONHOME" = "{home}" ] || exit 9\n[ -z "$PYTHONPATH" ] || exit 8\n'
+        f'exec "{sys.executable}" "$@"',
+        "PythonSlicer": f'PYTHONHOME="{home}" exec "{python}" "$@"',
+        "SlicerApp-real": "exit 7",
+    }
+    python.parent.mkdir()
+    for name, text in scripts.items():
+        path = python.with_name(name)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o700)
+    if running == "python-real":  # a child that PythonSlicer has started
+        monkeypatch.setenv("PYTHONHOME", home)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "json.py").write_text("raise SystemExit('imported from the environment or the working folder')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(python.with_name(running)))
+    assert read_weights_of(checkpoint, SILENT)[1]["trainer_name"] == "nnUNetTrainer"
 
 
 def test_stops_a_reading_process_that_hangs(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from processes import gone_within, running
 
 import MedSegRegLib
 from MedSegRegLib.errors import MissingPackage, WorkerLost
+from MedSegRegLib.interpreter import find_python
 from MedSegRegLib.jobs import Supervisor
-from MedSegRegLib.jobs.python import find_python
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uses shell scripts and POSIX signals")
 LIBRARY = Path(MedSegRegLib.__file__).parents[1]

@@ -30,6 +30,16 @@ def points_about(rng: np.random.Generator, geometry: Geometry) -> np.ndarray:
 
 
 @FEW
+@given(geometry=geometries(furthest_mm=500.0), seed=SEEDS)
+def test_points_go_where_the_voxels_of_a_grid_go(geometry, seed):
+    rng = np.random.default_rng(seed)
+    points, centre = points_about(rng, geometry), geometry.centre_ras
+    chain = Transform((random_field(rng, geometry), random_affine(rng, centre), random_field(rng, geometry)))
+    moved = chain.map_about(torch.from_numpy(points - centre), centre).numpy() + centre
+    np.testing.assert_allclose(chain.map_points(points), moved, rtol=0, atol=1e-6)
+
+
+@FEW
 @given(geometry=geometries(furthest_mm=500.0, sheared=False), seed=SEEDS)
 def test_a_chain_maps_points_as_simpleitk_does(geometry, seed):
     rng = np.random.default_rng(seed)

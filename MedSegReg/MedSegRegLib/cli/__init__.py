@@ -5,14 +5,19 @@ from __future__ import annotations
 import typer
 
 from . import (
+    aligning,
     atlases,
     carrying,
     compressing,
     evaluating,
+    following,
     images,
+    joining,
     registering,
     segmenting,
+    sequencing,
     showing,
+    templating,
     training,
     transforming,
 )
@@ -25,7 +30,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Segmentation and registration of medical images: the library of the 3D Slicer extension MedSegReg.",
 )
-for module in (segmenting, images, registering, carrying, atlases, training, evaluating, showing):
+for module in (
+    segmenting,
+    images,
+    registering,
+    carrying,
+    aligning,
+    atlases,
+    following,
+    joining,
+    templating,
+    training,
+    sequencing,
+    evaluating,
+    showing,
+):
     module.add_commands(app)
 app.add_typer(compressing.app, name="model")
 app.add_typer(transforming.app, name="transform")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..report import findings_data
 from .images import Device, Json, Output, Overwrite
-from .terminal import findings_data, progress_bar, show_findings, show_result
+from .terminal import progress_bar, show_findings, show_result
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..report import findings_data
 from .images import Device, Json, Overwrite
-from .terminal import findings_data, progress_bar, screen, show_findings, show_result
+from .terminal import progress_bar, screen, show_findings, show_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from .terminal import findings_data, progress_bar, show_findings, show_result
+from ..report import findings_data
+from .terminal import progress_bar, show_findings, show_result
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]

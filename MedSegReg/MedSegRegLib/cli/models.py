@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .terminal import EXIT_REFUSED, findings_data, plain, progress_bar, screen, show_findings, show_result
+from ..report import findings_data
+from .terminal import EXIT_REFUSED, plain, progress_bar, screen, show_findings, show_result
 
 if TYPE_CHECKING:
     from ..files.model_spec import ModelSpec

@@ -24,9 +24,9 @@ from ..image import Image
 from ..register.quality import Quality
 from ..register.run import Registration
 from ..register.settings import RegistrationSettings
+from ..report import findings_data
 from ..resample import resample_image
 from .outputs import SCENE
-from .terminal import findings_data
 
 LINEAR_ONLY = (".tfm", ".txt", ".mat")
 

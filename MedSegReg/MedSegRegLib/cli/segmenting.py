@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..report import findings_data
 from .images import Device, Json, Overwrite, ReplaceNonfinite
-from .terminal import findings_data, progress_bar, show_findings, show_result
+from .terminal import progress_bar, show_findings, show_result
 
 if TYPE_CHECKING:
     import numpy as np

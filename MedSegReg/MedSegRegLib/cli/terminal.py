@@ -83,10 +83,3 @@ def show_result(text: str, data: Mapping[str, object], as_json: bool) -> None:
 def plain(text: str) -> Text:
     """Text of a file or a model, which anyone may have written, without what a terminal would obey."""
     return Text("".join(c for c in text if c.isprintable() or c == "\n"))
-
-
-def findings_data(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Findings for JSON."""
-    return [
-        {"level": finding.level.name.lower(), "message": finding.message, "fix": finding.fix} for finding in findings
-    ]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..report import findings_data
 from .images import Json, Output, Overwrite
-from .terminal import findings_data, progress_bar, screen, show_findings, show_result
+from .terminal import progress_bar, screen, show_findings, show_result
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -45,13 +45,15 @@ def overlay(image: Image, labels: Labels | None, path: str | Path, title: str = 
     axial, coronal, sagittal = planes
     figure, grid = _figure((coronal.height_mm, axial.height_mm), (axial.width_mm, sagittal.width_mm), title)
     areas: Counter[int] = Counter()
-    for axes, plane, picture in zip((grid[1, 0], grid[0, 0], grid[0, 1]), planes, _sample(image, planes), strict=True):
-        _draw_picture(axes, plane, picture)
+    for axes, plane, picture in zip(
+        (grid[1, 0], grid[0, 0], grid[0, 1]), planes, sample_planes(image, planes), strict=True
+    ):
+        draw_picture(axes, plane, picture)
         if labels is not None:
             areas.update(_draw_labels(axes, plane, labels))
     if labels is not None:
         _draw_legend(grid[1, 1], [_structure(labels, value) for value, _ in areas.most_common()])
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def checkerboard(fixed: Image, moved: Image, path: str | Path, title: str = "") -> None:
@@ -64,13 +66,15 @@ def checkerboard(fixed: Image, moved: Image, path: str | Path, title: str = "") 
     """
     _require_same_grid(fixed, moved)
     planes = cut_planes(fixed.geometry, fixed.geometry.centre_ras)
-    figure, grid = _row_of_planes(planes, 1, title)
+    figure, grid = row_of_planes(planes, 1, title)
     side = max(max(plane.geometry.size_ijk) for plane in planes) / SQUARES
-    for axes, plane, a, b in zip(grid[0], planes, _sample(fixed, planes), _sample(moved, planes), strict=True):
+    for axes, plane, a, b in zip(
+        grid[0], planes, sample_planes(fixed, planes), sample_planes(moved, planes), strict=True
+    ):
         row, column = np.indices(a.shape)
         odd = (row // side + column // side) % 2 == 1
-        _draw_picture(axes, plane, np.where(odd, b, a))
-    _save(figure, path)
+        draw_picture(axes, plane, np.where(odd, b, a))
+    save_figure(figure, path)
 
 
 def before_after(fixed: Image, moving_on_fixed: Image, moved: Image, path: str | Path, title: str = "") -> None:
@@ -86,15 +90,15 @@ def before_after(fixed: Image, moving_on_fixed: Image, moved: Image, path: str |
     _require_same_grid(fixed, moving_on_fixed)
     _require_same_grid(fixed, moved)
     planes = cut_planes(fixed.geometry, fixed.geometry.centre_ras)
-    figure, grid = _row_of_planes(planes, 3, title, left=0.35)
-    edges = [_edges(plane, picture) for plane, picture in zip(planes, _sample(fixed, planes), strict=True)]
+    figure, grid = row_of_planes(planes, 3, title, left=0.35)
+    edges = [_edges(plane, picture) for plane, picture in zip(planes, sample_planes(fixed, planes), strict=True)]
     rows = {"fixed": fixed, "before": moving_on_fixed, "after": moved}
     for line, (name, image) in zip(grid, rows.items(), strict=True):
-        for axes, plane, picture, mask in zip(line, planes, _sample(image, planes), edges, strict=True):
-            _draw_picture(axes, plane, picture)
+        for axes, plane, picture, mask in zip(line, planes, sample_planes(image, planes), edges, strict=True):
+            draw_picture(axes, plane, picture)
             _draw_mask(axes, plane, mask, EDGE)
         line[0].set_ylabel(name, color=INK, fontsize=12)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def jacobian_map(
@@ -127,9 +131,9 @@ def jacobian_map(
     logarithm = change.with_tensor(change.tensor.clamp(min=1e-2).log())
     limit = float(np.clip(np.quantile(np.abs(logarithm.numpy()), 0.995), 0.01, np.log(10)))
     planes = cut_planes(background.geometry, geometry.map_voxels(np.array(worst)) if count else geometry.centre_ras)
-    figure, grid = _row_of_planes(planes, 1, title, bottom=0.8)
-    for axes, plane, picture in zip(grid[0], planes, _sample(background, planes), strict=True):
-        _draw_picture(axes, plane, picture)
+    figure, grid = row_of_planes(planes, 1, title, bottom=0.8)
+    for axes, plane, picture in zip(grid[0], planes, sample_planes(background, planes), strict=True):
+        draw_picture(axes, plane, picture)
         shown = np.nan_to_num(plane.sample(logarithm))
         alpha = 0.8 * np.minimum(np.abs(shown) / limit, 1)
         drawn = axes.imshow(
@@ -145,7 +149,7 @@ def jacobian_map(
     )
     bar.ax.tick_params(colors=FAINT)
     bar.outline.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _figure(
@@ -168,11 +172,12 @@ def _figure(
     return figure, grid
 
 
-def _row_of_planes(planes: Sequence[Plane], rows: int, title: str, **margins: float) -> tuple[Figure, np.ndarray]:
+def row_of_planes(planes: Sequence[Plane], rows: int, title: str, **margins: float) -> tuple[Figure, np.ndarray]:
+    """A figure of as many rows of these planes, and its axes [rows, planes]."""
     return _figure([max(p.height_mm for p in planes)] * rows, [p.width_mm for p in planes], title, **margins)
 
 
-def _sample(image: Image, planes: Sequence[Plane]) -> list[np.ndarray]:
+def sample_planes(image: Image, planes: Sequence[Plane]) -> list[np.ndarray]:
     """The planes of an image with one intensity window: 0 black, 1 white, NaN outside the image."""
     pictures = [plane.sample(image) for plane in planes]
     inside = np.concatenate([picture[np.isfinite(picture)] for picture in pictures])
@@ -180,7 +185,8 @@ def _sample(image: Image, planes: Sequence[Plane]) -> list[np.ndarray]:
     return [(picture - low) / max(high - low, 1e-6) for picture in pictures]
 
 
-def _draw_picture(axes: Axes, plane: Plane, picture: np.ndarray) -> None:
+def draw_picture(axes: Axes, plane: Plane, picture: np.ndarray) -> None:
+    """A plane in gray, 0 black and 1 white, with its directions and position."""
     gray = colormaps["gray"].with_extremes(bad=BACKGROUND)
     axes.imshow(picture, gray, vmin=0, vmax=1, extent=plane.extent_mm, origin="lower", interpolation="bilinear")
     axes.set_xlim(plane.extent_mm[1], plane.extent_mm[0])  # the larger coordinate (R, A) on the left
@@ -269,7 +275,8 @@ def _draw_legend(axes: Axes, structures: Sequence[Structure]) -> None:
         text.set_parse_math(False)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """As a PNG file, whole or not at all."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(temporary, format="png")

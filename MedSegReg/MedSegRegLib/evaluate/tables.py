@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..files.atomic import atomic_path
-from .scores import METRICS, Metric, MetricSummary, StructureScores, StructureSummary, summarize
+from .metrics import METRICS, Metric, StructureScores
+from .scores import MetricSummary, StructureSummary, summarize
 
 VOLUMES = ("truth_ml", "prediction_ml")
 SHOWN = tuple(m for m in METRICS if m.name in ("dice", "nsd", "hd95_mm", "assd_mm", "volume_error_ml"))

@@ -10,11 +10,12 @@ import SimpleITK as sitk
 
 from ..errors import DamagedFile, DimensionError, InputError
 from ..image import Labels
+from ..terminology import generic_structure
 from .atomic import LABEL_EXTENSIONS, extension_of, require_writable
 from .images import write_itk_image
 from .itk import geometry_from_itk, itk_from_labels
 from .pictures import is_picture, read_label_picture
-from .slicer_segments import Segment, generic_structure, segments_from_metadata, segments_to_metadata
+from .slicer_segments import Segment, segments_from_metadata, segments_to_metadata
 from .volume_file import VolumeFile, read_volume_file, stem
 
 

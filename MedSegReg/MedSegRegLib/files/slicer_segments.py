@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from ..image import Structure
 from ..terminology import coded_structure, terminology_entry
 from .headers.header import EXPORT_AGAIN
 
-GOLDEN_RATIO = 0.618033988749895
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -22,11 +19,6 @@ class Segment:
 
     structure: Structure
     layer: int
-
-
-def generic_structure(value: int) -> Structure:
-    """``label 7`` with a colour of its own, for label maps without names."""
-    return Structure(value, f"label {value}", colorsys.hsv_to_rgb((value * GOLDEN_RATIO) % 1, 0.6, 0.9))
 
 
 def segments_to_metadata(structures: tuple[Structure, ...], array: np.ndarray) -> dict[str, str]:

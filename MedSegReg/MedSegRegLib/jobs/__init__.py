@@ -52,11 +52,11 @@ Events (frozen dataclasses with ``job``, the number):
                   ``details``: traceback or log for a bug report, "" when the error says all; last event of a job
 
 A :class:`JobResult` has ``data`` (plain JSON) and ``values`` by name, in memory: nothing of a job is left on the disk
-when its last event is given. ``array(name)``, ``voxels(name)``, ``chain(name)`` need no torch; ``image(name)``,
-``labels(name)``, ``transform(name)`` make the library's objects and import torch. :class:`Voxels` is an array
+when its last event is given. ``array(name)``, ``voxels(name)``, ``chain(name)`` are as they came; ``image(name)``,
+``labels(name)``, ``transform(name)`` make the library's objects of them. :class:`Voxels` is an array
 [K, J, I] or [C, K, J, I] with ``geometry``, ``name``, ``structures`` (dicts), ``channel_names``. :class:`Chain` is a
-transform: ``stages``, each a 4x4 matrix or the Voxels [3, K, J, I] of a displacement in RAS mm. Importing this package,
-submitting and polling never import torch.
+transform: ``stages``, each a 4x4 matrix or the Voxels [3, K, J, I] of a displacement in RAS mm. Nothing of this imports
+torch in the parent, as long as no tensor of a result is asked for.
 
 Tasks: arguments (with defaults), values -> data, values. Everywhere ``device="auto"``; ``findings`` is a list of
 ``{"level": "info" | "warn", "message", "fix"}``; ``points`` are [[r, a, s], ...] in mm.
@@ -78,8 +78,44 @@ Tasks: arguments (with defaults), values -> data, values. Everywhere ``device="a
               "resampled_labels" (its labels), "jacobian"
               Intermediate after each deformable level: "transform"; data number, levels, spacing_mm, similarity
 ``correct``   the same, but without measure_only; "transform" (what was found before, for "before") instead of "initial"
+``check_transform``  "transform", and, each optional, "inverse", "fixed", "moving"
+              -> the fields of ``register.contract.Contract``
+``carry``     preset="auto" (the images choose, else a key of ``PRESETS``) or settings, points=None;
+              "source", "target", and, each optional, "labels", "source_mask", "target_mask"
+              -> sentence, registration (its sentence), review {heading: cells} (the least certain structure first; NaN
+              where there is no number), points_ras, points_disagreement_mm, points_inside, findings, settings, preset,
+              device; "transform" (target to source RAS), "inverse", "labels" (on the target's grid)
+``atlas``     fusion="local" (or "majority"), preset="auto" or settings;
+              "image", "atlas0", "labels0", "atlas1", ... (structures of one name are one), optional "mask"
+              -> registrations [sentence], findings, fusion, preset, device; on the image's grid "labels", "agreement"
+``joint``     model=None, preset="auto" or settings, rounds=2; "fixed", "moving"; without a model "fixed_labels" and
+              "moving_labels" (one name in both is one structure); optional "fixed_mask", "moving_mask"
+              -> sentence, registration, rounds [{"number", "score", "agreement", "cycle_voxels", "dice"}], kept,
+              findings, settings, fixed_structures and moving_structures (columns of a table), preset, device;
+              "transform", "inverse", and on the grid of each study, as "fixed_..." and "moving_...": "own", "carried",
+              "fused", "disagreement"
+``template``  preset="deformable" or settings, rounds=4; "study0", "study1", ... and none or all of "labels0", ...
+              -> rounds [{"number", "shape_mm", "change", "sharpness"}], findings, preset, device; "template", "mask",
+              "transform0" (template to study RAS), "inverse0", ...; with labels "labels", "probabilities"
+``sequence``  keys (numbers of frames), cyclic=False, smooth=True, preset="same-contrast" ("changing-contrast",
+              "moving-body") or settings; "frame0", "frame1", ... and "key0", ... (labels of each of keys)
+              -> sentence, review {heading: cells} (a row a frame), key_dice, around_mm, stiffness, findings, settings,
+              preset, cyclic, device; "labels0", "labels1", ..., on each frame's grid
+              Intermediate for each frame: data frame, confidence (None at key frames)
+``align``     reference (name of a value), preset="rigid" (or "affine"), model=None, engine="auto", native=[] (names of
+              values on whose grids the labels are wanted; none: the reference's); values: two or more images
+              -> sentence, reference, series {name: fields of ``AlignmentCheck``}, settings, preset, device, findings,
+              with a model provenance; for each but the reference "transform NAME" (reference RAS to its RAS) and
+              "resampled NAME" (on the reference's grid); with a model "labels NAME"
 ``evaluate``  tolerance_mm=1.0, match="name" (or "value"); "truth", "prediction" (labels on one grid)
               -> scores: a list, fields of ``StructureScores``
+``followup``  preset="followup" or settings, lesions=None (names of structures; None: by category and name),
+              border_mm=None, spacing_mm=None;
+              "image0", "image1", ... (oldest first), and, each optional, "labels0", ..., "reference0", ... (masks)
+              -> sentence, visits [name], to_visit [4x4, mid-way RAS to visit RAS], rigid_error_mm, volumes and, one an
+              interval, changes {heading: cells} and places_ras [points in the mid-way space, row by row], report
+              (HTML), findings, settings, preset, device; "midway0", ... (visits in the mid-way space), and one an
+              interval "transform0", ... (earlier to later visit RAS), "inverse0", "change0", "jacobian0"
 ``adapt``     model, cases=[{"name", "patient"}], name=None, output=None (a folder; None installs the adapted model into
               the user's models, where the name must be free), replace=False (one of that name gives way),
               settings={} (``FineTuning``); "image0", "labels0", "image1", ...

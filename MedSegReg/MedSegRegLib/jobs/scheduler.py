@@ -18,9 +18,9 @@ from typing import Any
 
 from .. import errors
 from ..errors import Cancelled, MedSegRegError, OutputNotWritable
+from ..interpreter import find_python
 from .child import Child
 from .events import Done, Event, Failed, Intermediate, Progressed, Started
-from .python import find_python
 from .values import JobResult, Value, read_values, write_values
 
 PREFIX = "medsegreg-jobs-"

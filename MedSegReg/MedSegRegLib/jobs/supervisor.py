@@ -31,7 +31,7 @@ class Supervisor:
     """Runs tasks in a child process, one after the other. The package's page says what each method does.
 
     Args:
-        python: executable of the child; None: see :func:`.python.find_python`.
+        python: executable of the child; None: see :func:`MedSegRegLib.interpreter.find_python`.
         tasks: module, in the child, with ``find_task(name)``.
         idle_seconds: after so long without a job the child is ended.
         patience_seconds: after so long without an answer to a cancel the child is killed.

@@ -1,6 +1,6 @@
 """What goes to a job and comes back: arrays with a place in the world, as files. First and last stop of the jobs walk.
 
-Needs no torch: the library's own objects are made of it only when they are asked for.
+Needs no torch, and neither do the library's objects that are made of it, until a tensor of them is asked for.
 """
 
 from __future__ import annotations
@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import InputError
 from ..geometry import Geometry
-
-if TYPE_CHECKING:
-    from ..image import Image, Labels
-    from ..transform import Transform
+from ..image import Code, Image, Labels, Structure
+from ..transform import Affine, Displacement, Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +38,10 @@ class Voxels:
 
     def image(self) -> Image:
         """As an Image; copies. Raises InputError, DimensionError, GeometryMismatch."""
-        from ..image import Image  # noqa: PLC0415 - imports torch
-
         return Image.from_array(self.array, self.geometry, self.name, self.channel_names)
 
     def labels(self) -> Labels:
         """As Labels; copies. Raises InputError, GeometryMismatch."""
-        from ..image import Code, Labels, Structure  # noqa: PLC0415 - imports torch
 
         def structure(fields: dict[str, Any]) -> Structure:
             codes = {key: Code(**code) for key in ("code", "category", "modifier") if (code := fields.get(key))}
@@ -66,16 +61,10 @@ class Chain:
     stages: tuple[np.ndarray | Voxels, ...] = ()
 
     def transform(self) -> Transform:
-        """As a Transform; copies. Raises InputError, InvalidGeometry."""
-        import torch  # noqa: PLC0415 - not needed where results are only passed on
-
-        from ..transform import Affine, Displacement, Transform  # noqa: PLC0415
-
+        """As a Transform of the same arrays. Raises InputError, InvalidGeometry."""
         return Transform(
             tuple(
-                Displacement(torch.from_numpy(np.array(stage.array)), stage.geometry)
-                if isinstance(stage, Voxels)
-                else Affine(stage)
+                Displacement(stage.array, stage.geometry) if isinstance(stage, Voxels) else Affine(stage)
                 for stage in self.stages
             )
         )
@@ -95,11 +84,11 @@ class Carried:
         return self._value(name, np.ndarray)
 
     def voxels(self, name: str) -> Voxels:
-        """An image or a label map, without torch."""
+        """An image or a label map."""
         return self._value(name, Voxels)
 
     def chain(self, name: str) -> Chain:
-        """A transform, without torch."""
+        """A transform."""
         return self._value(name, Chain)
 
     def image(self, name: str) -> Image:
@@ -146,12 +135,12 @@ def as_value(thing: Any) -> Value:
     """
     if isinstance(thing, (np.ndarray, Voxels, Chain)):
         return thing
-    if hasattr(thing, "stages"):
+    if isinstance(thing, Transform):
         return Chain(tuple(_stage(stage) for stage in thing.stages))
-    if hasattr(thing, "structures"):
+    if isinstance(thing, Labels):
         structures = tuple(asdict(structure) for structure in thing.structures)
         return Voxels(thing.numpy(), thing.geometry, thing.name, structures)
-    if hasattr(thing, "channel_names"):
+    if isinstance(thing, Image):
         return Voxels(thing.numpy(), thing.geometry, thing.name, channel_names=tuple(thing.channel_names))
     raise InputError(
         f"A value is a {type(thing).__name__}",
@@ -160,14 +149,14 @@ def as_value(thing: Any) -> Value:
     )
 
 
-def _stage(stage: Any) -> np.ndarray | Voxels:
-    if hasattr(stage, "matrix"):
-        return stage.matrix
-    return Voxels(stage.vectors_ras_mm.detach().cpu().numpy(), stage.geometry)
+def _stage(stage: Affine | Displacement) -> np.ndarray | Voxels:
+    return stage.matrix if isinstance(stage, Affine) else Voxels(stage.numpy(), stage.geometry)
 
 
 def write_values(values: Mapping[str, Value], folder: Path, prefix: str) -> dict[str, Any]:
     """Write each array as ``<prefix><n>.npy`` and describe all of them in JSON for :func:`read_values`.
+
+    Components come last in a file: a scene has vectors in this order, so that a window takes them as they are.
 
     Plain writing and not a map: on a full disk it raises, where a map would end the process.
 
@@ -180,10 +169,10 @@ def write_values(values: Mapping[str, Value], folder: Path, prefix: str) -> dict
         nonlocal written
         if isinstance(value, Chain):
             return {"stages": [describe(stage) for stage in value.stages]}
-        array = value.array if isinstance(value, Voxels) else value
+        array = _turned(value.array, 0, -1) if isinstance(value, Voxels) else value
         path = folder / f"{prefix}{written}.npy"
         written += 1
-        np.save(path, array, allow_pickle=False)
+        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
         if not isinstance(value, Voxels):
             return {"file": path.name}
         return {
@@ -196,6 +185,11 @@ def write_values(values: Mapping[str, Value], folder: Path, prefix: str) -> dict
         }
 
     return {name: describe(value) for name, value in values.items()}
+
+
+def _turned(array: np.ndarray, source: int, destination: int) -> np.ndarray:
+    """The components of [C, K, J, I] at the end, or back at the start; other arrays as they are."""
+    return np.moveaxis(array, source, destination) if array.ndim == 4 else array
 
 
 def read_values(described: Mapping[str, Any], folder: Path, mapped: bool) -> dict[str, Value]:
@@ -217,7 +211,7 @@ def read_values(described: Mapping[str, Any], folder: Path, mapped: bool) -> dic
         if "ijk_to_ras" not in facts:
             return array
         return Voxels(
-            array,
+            _turned(array, -1, 0),
             Geometry(tuple(facts["size_ijk"]), np.array(facts["ijk_to_ras"])),  # type: ignore[arg-type]
             facts["name"],
             tuple(facts["structures"]),

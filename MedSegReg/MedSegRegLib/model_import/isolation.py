@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 
 from .. import errors
 from ..errors import MedSegRegError, UnsafeFile
+from ..interpreter import own_environment, running_python
 from ..progress import Progress
 
 RESULT, TENSORS, GRAPH = "result.json", "tensors.safetensors", "graph.onnx"
 SECONDS = 600.0
-START = (  # -I: neither the environment nor the working folder decide what is imported
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from {package}.child import main; main()"
-)
+START = "import sys; sys.path[:] = sys.argv[1:]; from {package}.child import main; main()"
+"""Neither the environment nor the working folder decide what is imported."""
 
 
 def read_weights_of(path: Path, progress: Progress) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -71,12 +71,12 @@ def _answer(
 
 def _run_child(request: str, log: Path, progress: Progress) -> int | str:
     """Its exit status, or that it took too long."""
-    start = START.format(package=__package__)
-    command = [sys.executable, "-I", "-c", start, json.dumps([place for place in sys.path if place])]
+    places = [place for place in sys.path if place]
+    command = [running_python(), "-c", START.format(package=__package__), *places]
     with log.open("wb") as output, tempfile.TemporaryFile("w+", encoding="utf-8") as question:
         question.write(request)
         question.seek(0)
-        child = subprocess.Popen(command, stdin=question, stdout=output, stderr=output)
+        child = subprocess.Popen(command, stdin=question, stdout=output, stderr=output, env=own_environment())
         until = time.monotonic() + SECONDS
         try:
             while time.monotonic() < until:

@@ -9,8 +9,7 @@ from ..errors import NodeError
 from .points import paired_points
 from .provenance import read_provenance
 from .result_links import in_own_place, linked
-from .segmentations import labels_from_segmentation
-from .shared_labels import mask_of_node
+from .shared_labels import labels_of_node, mask_of_node
 from .transforms import transform_from_node
 from .volumes import image_from_node
 
@@ -25,7 +24,7 @@ class CorrectionNodes:
         transform: of a result.
         fixed_points, moving_points: markups lists, row by row the same place; moving points under the transform are
             where the moving study shows them.
-        rigid, ignore: segmentations on the fixed volume.
+        rigid, ignore: segmentations or label maps on the fixed volume.
     """
 
     transform: Any
@@ -57,7 +56,7 @@ class CorrectionNodes:
             grid = images["fixed"].geometry
             values = {**images, "transform": transform_from_node(self.transform, grid)}
             if self.rigid is not None:
-                values["rigid"] = labels_from_segmentation(self.rigid, grid)
+                values["rigid"] = labels_of_node(self.rigid, grid)
             if self.ignore is not None:
                 values["ignore"] = mask_of_node(self.ignore, grid)
         return arguments, values

@@ -10,16 +10,21 @@ import vtk
 from ..errors import InputError
 from ..geometry import Geometry
 from .guards import require_node
-from .volumes import geometry_of_extent, world_matrix
+from .volumes import geometry_of_extent, geometry_of_node, world_matrix
 
 
 def reference_grid(segmentation: Any) -> Geometry:
-    """The grid of a segmentation's reference geometry, which is that of its source volume, in world RAS mm.
+    """The grid of a segmentation's reference geometry, which is that of its source volume; a label map's own grid.
+
+    In world RAS mm.
 
     Raises:
-        NodeError: no segmentation node.
-        InputError: it has no reference geometry, or is under a non-linear transform.
+        NodeError: neither a segmentation nor a label map.
+        EmptyVolume, InvalidGeometry: a label map without voxels, or without a place.
+        InputError: a segmentation without a reference geometry, or under a non-linear transform.
     """
+    if segmentation is not None and segmentation.IsA("vtkMRMLLabelMapVolumeNode"):
+        return geometry_of_node(segmentation)
     require_node(segmentation, "vtkMRMLSegmentationNode")
     converter, image = slicer.vtkSegmentationConverter, slicer.vtkOrientedImageData()
     text = segmentation.GetSegmentation().GetConversionParameter(converter.GetReferenceImageGeometryParameterName())

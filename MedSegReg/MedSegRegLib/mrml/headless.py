@@ -38,6 +38,7 @@ MODULE_LOGICS = {
     "Models": "vtkSlicerModelsLogic",
     "Tables": "vtkSlicerTablesLogic",
     "Texts": "vtkSlicerTextsLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
 }
 _alive: list[Any] = []

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import slicer
-
 from ..image import Image
+from .color_tables import color_table
 from .tables import write_table
 from .volumes import node_from_image
 
@@ -23,7 +21,6 @@ SHADES = {  # volume ratio -> colour: smaller is blue, unchanged white, larger r
     1.6: (0.70, 0.09, 0.17),
     2.0: (0.40, 0.0, 0.12),
 }
-ENTRIES = 256
 WHEN = ("before", "after")
 
 
@@ -61,21 +58,7 @@ def jacobian_colors(scene: Any) -> Any:
     It spans 0 to 2: blue shrinks, white keeps its volume, red grows; its first entry, for 0 and below, is magenta:
     there the map folds.
     """
-    found = scene.GetFirstNodeByName(COLORS)
-    if found is not None and found.IsA("vtkMRMLColorTableNode"):
-        return found
-    node = slicer.vtkMRMLColorTableNode()
-    node.SetName(COLORS)
-    node.SetTypeToUser()
-    node.SetHideFromEditors(False)
-    node.SetNumberOfColors(ENTRIES)
-    ratios = np.linspace(min(SHADES), max(SHADES), ENTRIES)
-    shades = np.array(list(SHADES.values()))
-    colors = np.stack([np.interp(ratios, list(SHADES), channel) for channel in shades.T], axis=1)
-    colors[0] = FOLDED
-    for n, (ratio, color) in enumerate(zip(ratios, colors.tolist(), strict=True)):
-        node.SetColor(n, f"{ratio:.2f}", *color, 1.0)
-    return scene.AddNode(node)
+    return color_table(scene, COLORS, SHADES, lowest=FOLDED)
 
 
 def _facts(quality: Mapping[str, Any]) -> dict[str, str]:

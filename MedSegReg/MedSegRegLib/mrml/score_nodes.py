@@ -7,7 +7,7 @@ from typing import Any
 
 import slicer
 
-from ..evaluate.scores import METRICS, StructureScores
+from ..evaluate.metrics import METRICS, StructureScores
 from .tables import write_table
 
 CHARTED = "Dice"

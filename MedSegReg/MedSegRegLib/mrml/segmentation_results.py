@@ -9,13 +9,16 @@ import numpy as np
 import slicer
 
 from ..image import Image, Labels
+from .color_tables import color_table
 from .provenance import write_provenance
 from .segmentations import labels_from_segmentation, write_segmentation
 from .studies import place_beside
 from .volumes import node_from_image
 
 Writing = Literal["add", "replace", "outside"]
-CONFIDENCE_COLORS = "vtkMRMLColorTableNodeFileViridis.txt"
+COLORS = "MedSegReg confidence"
+SHADES = {0.0: (0.86, 0.08, 0.10), 0.5: (0.98, 0.55, 0.12), 1.0: (1.0, 0.96, 0.62)}  # undecided is red
+SHOWN = 0.98  # of what is certain: voxels above are not shown, so that the image below is seen
 
 
 def write_result(
@@ -60,14 +63,19 @@ def write_result(
     return node
 
 
-def write_confidence(margin: Image, scene: Any, *, name: str, volume: Any = None) -> Any:
-    """Add a volume that shows how sure the network was at each voxel: 0 undecided, 255 certain."""
+def write_confidence(margin: Image, scene: Any, *, name: str, volume: Any = None, certain: float = 255.0) -> Any:
+    """Add a volume that shows how sure a segmentation was at each voxel: from 0, undecided, to ``certain``.
+
+    Shown in front of the image it colours what is doubtful, and nothing else.
+    """
     node = node_from_image(margin, scene, name)
     display = node.GetDisplayNode()
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(0, 255)
-    if scene.GetNodeByID(CONFIDENCE_COLORS) is not None:
-        display.SetAndObserveColorNodeID(CONFIDENCE_COLORS)
+    display.SetWindowLevelMinMax(0, certain)
+    display.SetAndObserveColorNodeID(color_table(scene, COLORS, SHADES).GetID())
+    display.AutoThresholdOff()
+    display.SetThreshold(0, SHOWN * certain)
+    display.ApplyThresholdOn()
     place_beside(node, volume)
     return node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,11 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..errors import InputError, NodeError
-from ..files.slicer_segments import generic_structure
 from ..geometry import Geometry
 from ..image import Labels, Structure
-from ..resample import resample_labels
-from ..terminology import coded_structure, terminology_entry
+from ..terminology import coded_structure, generic_structure, terminology_entry
 from .guards import require_node
+from .label_grids import renumbered, values_on_grid
 from .volumes import geometry_of_extent, vtk_image, world_matrix
 
 BINARY_LABELMAP = "Binary labelmap"
@@ -96,16 +96,18 @@ def labels_from_segmentation(node: Any, geometry: Geometry) -> Labels:
     segments = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
     own_values = [segment.GetLabelValue() for segment in segments]
     values = own_values if len(set(own_values)) == len(own_values) else range(1, len(segments) + 1)
-    layers: dict[Any, np.ndarray | None] = {}
-    array, structures = np.zeros(geometry.shape_kji, np.int32), []
-    for value, segment in zip(values, segments, strict=True):
-        image = segment.GetRepresentation(BINARY_LABELMAP)
-        if image not in layers:
-            layers[image] = _resampled(image, to_world, geometry)
-        if layers[image] is not None:
-            array[layers[image] == segment.GetLabelValue()] = value
-        structures.append(coded_structure(value, segment.GetName(), segment.GetColor(), _terminology(segment)))
-    return Labels.from_array(array, geometry, tuple(structures), node.GetName() or "")
+    numbers = dict(zip(segments, values, strict=True))
+    array = np.zeros(geometry.shape_kji, np.uint8 if max(values, default=0) <= 255 else np.int32)
+    for image, of_layer in itertools.groupby(segments, lambda segment: segment.GetRepresentation(BINARY_LABELMAP)):
+        layer = _on_grid(image, to_world, geometry)
+        if layer is not None:
+            marked = renumbered(layer, {segment.GetLabelValue(): numbers[segment] for segment in of_layer})
+            np.copyto(array, marked, where=marked > 0, casting="unsafe")
+    structures = [
+        coded_structure(value, segment.GetName(), segment.GetColor(), _terminology(segment))
+        for segment, value in numbers.items()
+    ]
+    return Labels(array, geometry, tuple(structures), node.GetName() or "")
 
 
 def _structures_of(labels: Labels) -> tuple[Structure, ...]:
@@ -117,7 +119,9 @@ def _structures_of(labels: Labels) -> tuple[Structure, ...]:
             "different values of 1 or more",
             "give each structure a value of its own",
         )
-    unnamed = [int(value) for value in np.unique(labels.numpy()) if value > 0 and value not in values]
+    array = labels.numpy()
+    nameless = set(range(1, int(array.max(initial=0)) + 1)) - set(values)
+    unnamed = sorted(nameless.intersection(np.unique(array).tolist())) if nameless else []  # which takes its time
     return (*labels.structures, *map(generic_structure, unnamed))
 
 
@@ -205,7 +209,7 @@ def _with_label_maps(node: Any) -> Any:
     return copy
 
 
-def _resampled(image: Any, to_world: np.ndarray, geometry: Geometry) -> np.ndarray | None:
+def _on_grid(image: Any, to_world: np.ndarray, geometry: Geometry) -> np.ndarray | None:
     """A layer's label values on a grid, None for a layer without voxels."""
     if image is None or image.GetNumberOfPoints() == 0:
         return None
@@ -213,7 +217,7 @@ def _resampled(image: Any, to_world: np.ndarray, geometry: Geometry) -> np.ndarr
     image.GetImageToWorldMatrix(matrix)
     layer_geometry = geometry_of_extent(image.GetExtent(), to_world @ slicer.util.arrayFromVTKMatrix(matrix))
     values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(layer_geometry.shape_kji)
-    return resample_labels(Labels.from_array(values, layer_geometry), geometry).numpy()
+    return values_on_grid(values, layer_geometry, geometry)
 
 
 def _terminology(segment: Any) -> str:

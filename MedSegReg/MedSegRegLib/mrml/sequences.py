@@ -55,6 +55,7 @@ def write_segmentation_sequence(
     scene, aside = browser.GetScene(), slicer.vtkMRMLScene()
     written = slicer.vtkMRMLSequenceNode()
     written.SetName(f"{name} sequence")
+    written.UndoEnabledOn()
     written.SetIndexName(sequence.GetIndexName())
     written.SetIndexUnit(sequence.GetIndexUnit())
     for number, labels in enumerate(frames):
@@ -69,6 +70,7 @@ def write_segmentation_sequence(
             shown = max(browser.GetSelectedItemNumber(), 0)
             proxy = browser.AddProxyNode(written.GetNthDataNode(shown), written, True)
         proxy.SetName(name)
+        proxy.UndoEnabledOn()
         proxy.CreateDefaultDisplayNodes()
         proxy.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         write_provenance(proxy, facts)

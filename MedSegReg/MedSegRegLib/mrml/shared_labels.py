@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..errors import InputError
 from ..geometry import Geometry
 from ..image import Labels, Structure
-from ..resample import resample_labels
 from .guards import require_node
+from .label_grids import renumbered, values_on_grid
 from .segmentations import labels_from_segmentation
 from .volumes import labels_from_node
 
@@ -23,7 +21,9 @@ def labels_of_node(node: Any, geometry: Geometry) -> Labels:
     """
     require_node(node, "vtkMRMLNode")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        return resample_labels(labels_from_node(node), geometry)
+        labels = labels_from_node(node)
+        array = values_on_grid(labels.numpy(), labels.geometry, geometry)
+        return Labels(array, geometry, labels.structures, labels.name)
     return labels_from_segmentation(node, geometry)
 
 
@@ -58,9 +58,6 @@ def _renumbered(labels: Labels, names: list[str]) -> Labels:
         raise InputError(
             f"'{labels.name}' has the structures {', '.join(own)}", "each name once", "rename or remove segments"
         )
-    array, structures = np.zeros(labels.geometry.shape_kji, np.int32), []
-    for structure in labels.structures:
-        value = names.index(structure.name) + 1
-        array[labels.numpy() == structure.value] = value
-        structures.append(Structure(value, structure.name, structure.color, structure.code))
-    return Labels.from_array(array, labels.geometry, tuple(structures), labels.name)
+    numbers = {structure.value: names.index(structure.name) + 1 for structure in labels.structures}
+    structures = tuple(Structure(numbers[s.value], s.name, s.color, s.code) for s in labels.structures)
+    return Labels(renumbered(labels.numpy(), numbers), labels.geometry, structures, labels.name)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-import torch
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
@@ -96,7 +95,7 @@ def _linear_node(stage: Affine) -> Any:
 
 
 def _grid_node(stage: Displacement) -> Any:
-    image = vtk_image(stage.vectors_ras_mm.detach().cpu().double().movedim(0, -1).numpy())
+    image = vtk_image(np.moveaxis(stage.numpy(), 0, -1), copy=False)
     image.SetSpacing(*stage.geometry.spacing_mm)
     image.SetOrigin(*stage.geometry.origin_ras)
     directions = np.eye(4)
@@ -134,8 +133,9 @@ def _displacement(grid: Any, name: str) -> Displacement:
     matrix[:3, 3] = image.GetOrigin()
     geometry = geometry_of_extent(image.GetExtent(), matrix)
     vectors = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*geometry.shape_kji, 3)
-    vectors = vectors * grid.GetDisplacementScale() + grid.GetDisplacementShift()
-    return Displacement(torch.from_numpy(np.moveaxis(vectors, -1, 0).copy()), geometry)
+    scale, shift = grid.GetDisplacementScale(), grid.GetDisplacementShift()
+    vectors = vectors.copy() if (scale, shift) == (1.0, 0.0) else vectors * scale + shift
+    return Displacement(np.moveaxis(vectors, -1, 0), geometry)
 
 
 def _sample(node: Any, grid: Geometry) -> Displacement:
@@ -150,4 +150,4 @@ def _sample(node: Any, grid: Geometry) -> Displacement:
     moved.SetDataTypeToDouble()
     from_world.TransformPoints(points, moved)
     vectors = vtk_to_numpy(moved.GetData()).reshape(fixed.shape) - fixed
-    return Displacement(torch.from_numpy(np.moveaxis(vectors, -1, 0).copy()), grid)
+    return Displacement(np.moveaxis(vectors, -1, 0), grid)

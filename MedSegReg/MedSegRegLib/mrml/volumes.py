@@ -10,9 +10,9 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..errors import ComponentCount, InputError
-from ..files.slicer_segments import generic_structure
 from ..geometry import Geometry
 from ..image import Image, Labels, Structure
+from ..terminology import generic_structure
 from .guards import require_image_volume, require_node, require_scalar_voxels
 
 
@@ -98,27 +98,32 @@ def node_from_image(image: Image, scene: Any, name: str) -> Any:
     Raises:
         ComponentCount: the image has more than one channel.
     """
-    if image.tensor.shape[0] != 1:
+    channels = image.numpy()
+    if len(channels) != 1:
         raise ComponentCount(
-            f"The image '{image.name}' has {image.tensor.shape[0]} channels",
+            f"The image '{image.name}' has {len(channels)} channels",
             "one channel",
             "write each channel as a volume of its own",
         )
     node = slicer.vtkMRMLScalarVolumeNode()
     node.SetName(name)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(image.geometry.ijk_to_ras))
-    node.SetAndObserveImageData(vtk_image(image.numpy()[0]))
+    node.SetAndObserveImageData(vtk_image(channels[0]))
     scene.AddNode(node)
     node.CreateDefaultDisplayNodes()
     return node
 
 
-def vtk_image(array: np.ndarray, image: Any = None) -> Any:
-    """[K, J, I] or [K, J, I, 3] copied into ``image`` (a new vtkImageData when None), without a place in the world."""
+def vtk_image(array: np.ndarray, image: Any = None, copy: bool = True) -> Any:
+    """[K, J, I] or [K, J, I, 3] as the voxels of ``image`` (a new vtkImageData when None), with no place in the world.
+
+    Args:
+        copy: False lets both share their memory where the order allows, which VTK keeps alive.
+    """
     image = vtk.vtkImageData() if image is None else image
     image.SetDimensions(array.shape[2], array.shape[1], array.shape[0])
     flat = np.ascontiguousarray(array).reshape(-1, *array.shape[3:])
-    image.GetPointData().SetScalars(numpy_to_vtk(flat, deep=True))
+    image.GetPointData().SetScalars(numpy_to_vtk(flat, deep=copy))
     return image
 
 

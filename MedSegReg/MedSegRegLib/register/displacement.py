@@ -11,7 +11,7 @@ import math
 import torch
 
 from ..geometry import Geometry
-from ..sampling import sample_linear, voxel_coordinates
+from ..sampling import map_voxel_planes, plane_slabs, sample_linear, voxel_coordinates
 from ..transform import Displacement
 from .dispatch import use_kernels
 from .filters import filter_axes, resize_axes
@@ -19,6 +19,7 @@ from .filters import filter_axes, resize_axes
 EXACT_STEP_VOXELS = 0.25
 INVERSE_TOLERANCE_VOXELS = 1e-3
 INVERSE_CHECKED_EVERY = 3
+FINER = 2.0
 
 
 def compose(outer: torch.Tensor, inner: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
@@ -121,6 +122,36 @@ def solve_inverse(field: torch.Tensor, places: torch.Tensor, start: torch.Tensor
         trial = best - step[:, None] * residue
     found[active] = best
     return found.view_as(start)
+
+
+def inverse_displacement(
+    field: torch.Tensor, guess: torch.Tensor, grid: Geometry, target: Geometry, iterations: int
+) -> Displacement:
+    """The inverse of a field, taken as linear between its voxels, at the voxels of another grid; on the CPU.
+
+    Args:
+        field: [3, K, J, I] in voxels of ``grid``.
+        guess: of the inverse, in the same form.
+        iterations: see :func:`solve_inverse`.
+    """
+    to_grid = torch.as_tensor(grid.ras_to_ijk @ target.ijk_to_ras).to(field)
+    to_mm = torch.tensor(grid.ijk_to_ras[:3, :3]).to(field)
+    vectors = field.new_empty((3, *target.shape_kji))
+    for start, stop in plane_slabs(target.size_ijk, field.device):
+        places = map_voxel_planes(to_grid, target.size_ijk, start, stop)
+        near = sample_linear(guess, places).movedim(0, -1)
+        vectors[:, start:stop] = (solve_inverse(field, places, near, iterations) @ to_mm.T).movedim(-1, 0)
+    return Displacement(vectors.cpu(), target)
+
+
+def finer(grid: Geometry) -> Geometry:
+    """The grid of half the spacing; a single slice stays as thick as it is.
+
+    Where a field compresses, its inverse varies within a voxel: on the field's own grid it would be wrong by tenths of
+    a voxel between voxels.
+    """
+    i, j, k = (mm / FINER if n > 1 else mm for mm, n in zip(grid.spacing_mm, grid.size_ijk, strict=True))
+    return grid.with_spacing((i, j, k))
 
 
 def resize_field(field: torch.Tensor, source: Geometry, target: Geometry) -> torch.Tensor:

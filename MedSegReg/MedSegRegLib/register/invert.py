@@ -6,11 +6,9 @@ import numpy as np
 import torch
 
 from ..geometry import Geometry, translation
-from ..sampling import map_voxel_planes, plane_slabs, sample_linear
 from ..transform import Affine, Displacement, Transform
-from .displacement import from_displacement, solve_inverse
+from .displacement import FINER, finer, from_displacement, inverse_displacement
 
-FINER = 2.0
 MOST_FINER_VECTORS = 1 << 24
 ITERATIONS = 60
 POINTS_OF_THE_FIT = 5000
@@ -78,24 +76,12 @@ def _linear_motion(field: Displacement) -> np.ndarray | None:
 
 
 def _inverse_displacement(displacement: Displacement) -> Displacement:
-    """The inverse on a grid that holds all that the field reaches, at half its spacing where memory allows.
-
-    Where a field compresses, its inverse changes faster than the field's own grid could hold.
-    """
+    """The inverse on a grid that holds all that the field reaches, at half its spacing where memory allows."""
     field, grid = from_displacement(displacement).float(), displacement.geometry
     window = _reached(field, grid)
     if np.prod(window.size_ijk, dtype=float) * FINER**3 <= MOST_FINER_VECTORS:
-        i, j, k = (mm / FINER if n > 1 else mm for mm, n in zip(window.spacing_mm, window.size_ijk, strict=True))
-        window = window.with_spacing((i, j, k))
-    to_field = torch.as_tensor(grid.ras_to_ijk @ window.ijk_to_ras).to(field)
-    to_mm = torch.tensor(grid.ijk_to_ras[:3, :3]).to(field)
-    vectors = field.new_empty((3, *window.shape_kji))
-    for start, stop in plane_slabs(window.size_ijk):
-        places = map_voxel_planes(to_field, window.size_ijk, start, stop)
-        guess = -sample_linear(field, places).movedim(0, -1)
-        found = solve_inverse(field, places, guess, ITERATIONS)
-        vectors[:, start:stop] = (found @ to_mm.T).movedim(-1, 0)
-    return Displacement(vectors, window)
+        window = finer(window)
+    return inverse_displacement(field, -field, grid, window, ITERATIONS)
 
 
 def _reached(field: torch.Tensor, grid: Geometry) -> Geometry:

@@ -43,7 +43,7 @@ class AtlasUNet(UNet):
         with torch.no_grad():
             begin = torch.zeros(classes, tissues + classes)
             begin[range(1, classes), tissue_of[1:]] = TRUST
-            begin[:, tissues:] = torch.eye(classes)
+            begin[range(classes), range(tissues, tissues + classes)] = 1.0  # torch.eye imports sympy for a meta device
             self.scores.weight[:, self._found_width :] = begin[..., None, None, None]
             self.scores.bias.zero_()  # type: ignore[union-attr]
 

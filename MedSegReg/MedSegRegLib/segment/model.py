@@ -88,7 +88,7 @@ def load_model(
         device: where it runs; ``auto`` takes a GPU that computes, else the CPU.
         engine: one of ``ENGINE_NAMES``; ``auto`` takes the fastest one, measured once on this machine. None takes torch
             without measuring, and ``auto`` for a model that is an ONNX graph.
-        progress: told before each engine is measured; may cancel.
+        progress: told before each engine is measured; may cancel at every step.
 
     Raises:
         UnknownModel, DamagedModel, ModelMismatch, MissingPackage, DeviceUnavailable: before anything is run; so is an
@@ -98,24 +98,29 @@ def load_model(
     noticed: tuple[Finding, ...] = ()
     if isinstance(device, str):
         device, noticed = usable_device(device)
+    progress.check_cancelled()
     spec, files = read_package(folder)
+    progress.check_cancelled()
     channels = len(spec.channels)
     previous = None
     if spec.previous_stage:
         previous = load_model(folder / PREVIOUS, device, engine, progress)
         channels += len(previous.spec.labels)
     parent = read_parent_weights(spec.parent, folder) if spec.parent else {}
-    sources = tuple(_source(spec, files, number, channels, parent) for number in range(len(spec.weights)))
+    sources = []
+    for number in range(len(spec.weights)):
+        sources.append(_source(spec, files, number, channels, parent))
+        progress.check_cancelled()
     signed = signature_state(folder).finding
     hashes = tuple(spec.sha256[name] for name in spec.weights)
     if engine is None and spec.architecture.name != "onnx":
         engines = tuple(make_engine("torch", source, device) for source in sources)
-        return Model(spec, sources, engines, previous, None, (*noticed, signed), hashes)
+        return Model(spec, tuple(sources), engines, previous, None, (*noticed, signed), hashes)
     choice = choose_engine(sources[0], device, engine or "auto", progress)
     others = tuple(make_engine(choice.engine.name, source, device) for source in sources[1:])
     seconds = choice.seconds_per_tile * len(sources)
     return Model(
-        spec, sources, (choice.engine, *others), previous, seconds, (*noticed, signed, *choice.findings), hashes
+        spec, tuple(sources), (choice.engine, *others), previous, seconds, (*noticed, signed, *choice.findings), hashes
     )
 
 

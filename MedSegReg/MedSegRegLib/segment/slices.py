@@ -18,7 +18,7 @@ from ..sampling import ROUNDING_VOXELS
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """Voxel coordinates along one axis of the planes, each tensor of a shape that broadcasts to [slices, rows, columns].
+    """Voxel coordinates along one axis of the planes; every tensor broadcasts to [slices, rows, columns].
 
     Attributes:
         low: index of the voxel at or before.

@@ -13,10 +13,10 @@ import torch
 from ..errors import DatasetError
 from ..files import read_labels
 from ..files.model_spec import ModelSpec
-from ..files.slicer_segments import generic_structure
 from ..geometry import Geometry
 from ..image import Image, Labels, Structure
 from ..segment.prepare import window_around
+from ..terminology import generic_structure
 from .dataset import Example, make_example, read_case_image
 from .layouts import find_dataset
 

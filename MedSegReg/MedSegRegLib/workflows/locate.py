@@ -140,8 +140,13 @@ def place_template(
 
     A quick look first; where that is not clear, a thorough one.
     """
+    progress.update(0.0, f"loading the template {template}")
+    _read_template(template)
+    progress.check_cancelled()
+    prepared = _prepare_template(template)
+    progress.check_cancelled()
     study = prepare_study(image, None, torch.device("cpu"))
-    matrix, alike = fit_template(_load_template(template), study, progress)
+    matrix, alike = fit_template(prepared, study, progress)
     transform = Transform((Affine(matrix),))
     if alike < CLEAR_FIT:
         transform, alike = _register_template(image, template, device, progress)
@@ -154,8 +159,14 @@ def place_template(
 
 
 @lru_cache(maxsize=2)
-def _load_template(name: str) -> Template:
-    image, brain = read_image(sample_path(name)), read_labels(sample_path(f"{name}-mask"))
+def _read_template(name: str) -> tuple[Image, Labels]:
+    """The head, and where its brain is."""
+    return read_image(sample_path(name)), read_labels(sample_path(f"{name}-mask"))
+
+
+@lru_cache(maxsize=2)
+def _prepare_template(name: str) -> Template:
+    image, brain = _read_template(name)
     head, inside = (prepare_study(image, mask, torch.device("cpu")).coarsen(FINE_MM) for mask in (None, brain))
     return Template(head, inside)
 
@@ -165,8 +176,7 @@ def _register_template(image: Image, name: str, device: torch.device, progress: 
 
     The brain alone serves images with and without skull, but needs the start that the head gives.
     """
-    template = read_image(sample_path(name))
-    brain = read_labels(sample_path(f"{name}-mask"))
+    template, brain = _read_template(name)
     head = register(template, image, PRESETS["affine"], device=device, progress=progress.part(0.0, 0.5))
     fit = register(
         template,

@@ -113,5 +113,26 @@ def test_a_model_that_is_not_better_is_not_called_installed(panels, parameters, 
     assert panels.control("adaptLabel").text == "The parent is kept."
 
 
+def test_a_real_adaptation_says_how_good_the_model_was_and_is(at_work, corrected, warm_jobs):
+    """With the settings that a person gets; whether the tiny model becomes better is not for this test to say."""
+    parameters = at_work.widget.panels["Adapt"].parameters
+    at_work.open("adapt")
+    parameters.adaptModel, parameters.adaptName = "balls", "mine"
+    check(at_work, corrected)
+    assert not at_work.control("adaptLabel").visible
+    at_work.run(at_work.control("adaptButton"), seconds=400)
+    assert at_work.desktop.messages == []
+    said, table = at_work.control("adaptLabel").text, at_work.control("adaptTable")
+    headings = [table.horizontalHeaderItem(column).text() for column in range(table.columnCount)]
+    assert headings == ["Structure", "Before", "After", "Held out"]
+    row = [table.item(0, column).text() for column in range(4)]
+    assert row[0] == "ball 1"
+    assert all(0 <= float(dice) <= 1 for dice in row[1:3])
+    assert "Dice" in said
+    models = at_work.control("modelSelector")
+    offered = [models.itemData(index) for index in range(models.count)]
+    assert ("Installed as 'mine'" in said) == ("mine" in offered)
+
+
 def test_everything_fits_into_350_pixels(panels, parameters, corrected):
     assert panels.open("adapt").minimumSizeHint.width() <= 342

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -60,6 +63,54 @@ def test_a_click_gives_a_table_and_a_chart_named_after_both(at_work, parameters,
     assert parameters.evaluateTable.GetName() == "by model against by hand"
     assert parameters.evaluateChart.GetNthPlotSeriesNode(0).GetTableNode() is parameters.evaluateTable
     assert at_work.control("chartButton").enabled
+
+
+def test_a_label_map_is_compared_as_a_segmentation_is(at_work, segmentations, studies, scene):
+    """The label map is the reference, so the scores are those of the two segmentations the other way round."""
+    import slicer
+
+    colors = scene.AddNewNodeByClass("vtkMRMLColorTableNode", "names")
+    colors.SetTypeToUser()
+    colors.SetNumberOfColors(2)
+    colors.SetColor(1, "Box", 1.0, 0.0, 0.0, 1.0)
+    label_map = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "map")
+    array = np.zeros((32, 32, 32), np.int16)
+    array[5:15, 5:15, 6:16] = 1
+    slicer.util.updateVolumeFromArray(label_map, array)
+    label_map.CopyOrientation(studies[0])
+    label_map.CreateDefaultDisplayNodes()
+    label_map.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    at_work.open("evaluate")
+    for name, node in (("referenceSelector", label_map), ("comparedSelector", segmentations[0])):
+        at_work.control(name).setCurrentNode(node)
+    at_work.run(at_work.control("evaluateButton"), seconds=400)
+    assert at_work.desktop.messages == []
+    assert "Mean Dice 0.900 over 1 structures" in at_work.control("evaluateLabel").text
+
+
+def test_the_chart_is_shown_in_a_plot_view(panels, jobs, chosen, scene, click, monkeypatch):
+    import slicer
+
+    from MedSegRegLib.evaluate.scores import compare_labels
+    from MedSegRegLib.jobs import JobResult
+
+    application, logic = slicer.vtkSlicerApplicationLogic(), slicer.vtkSlicerPlotsLogic()
+    scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+    application.SetMRMLScene(scene)
+    logic.SetMRMLApplicationLogic(application)
+    logic.SetMRMLScene(scene)
+    monkeypatch.setattr(slicer.modules, "plots", SimpleNamespace(logic=lambda: logic), raising=False)
+    view = scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+    click(panels.control("evaluateButton"))
+    scores = compare_labels(*(jobs.submitted[0][2][name] for name in ("truth", "prediction")))
+    jobs.answer(panels.widget.runner, JobResult({"scores": [asdict(score) for score in scores]}, {}))
+    click(panels.control("chartButton"))
+    chart = scene.GetFirstNodeByName("by model against by hand: chart")
+    assert view.GetPlotChartNodeID() == chart.GetID()
+    series = chart.GetNthPlotSeriesNode(0)
+    assert (series.GetYColumnName(), series.GetLabelColumnName()) == ("Dice", "Structure")
+    values = series.GetTableNode().GetTable().GetColumnByName("Dice")
+    assert [values.GetValue(row) for row in range(values.GetNumberOfValues())] == [0.9]
 
 
 def test_scores_are_shown_again_when_the_module_is(panels, parameters, chosen, scene):

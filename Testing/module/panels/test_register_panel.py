@@ -8,6 +8,7 @@ import pytest
 import slicer
 
 SHIFT_MM = 4.0  # of the moving study
+DELIVERED = 0.2  # s; 0.08 to 0.14 were measured on a machine with nine processes a core
 
 
 QUALITY = {
@@ -88,7 +89,7 @@ def test_a_click_brings_the_moving_study_onto_the_fixed_one(at_work, chosen, stu
     chosen.registerMeasureOnly = chosen.registerResample = chosen.registerJacobian = True
     longest_block()
     at_work.run(at_work.control("registerButton"))
-    assert longest_block() < 0.5
+    assert longest_block() < DELIVERED
     node = studies[1].GetParentTransformNode()
     assert node.GetName() == "T2 to T1"
     assert chosen.registerResult is node
@@ -299,3 +300,20 @@ def test_everything_fits_into_350_pixels(panels, chosen):
     for name in ("start", "known", "results", "quality"):
         panels.control(f"{name}GroupBox").collapsed = False
     assert panels.open("register").minimumSizeHint.width() <= 342
+
+
+def test_a_label_map_serves_as_a_mask_and_as_segments(panels, jobs, chosen, studies, scene, click):
+    made = []
+    for study in studies:
+        made.append(scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", f"{study.GetName()} map"))
+        array = np.zeros((32, 32, 32), np.int16)
+        array[4:28, 4:28, 4:28] = 7
+        slicer.util.updateVolumeFromArray(made[-1], array)
+        made[-1].CopyOrientation(study)
+    panels.control("fixedMaskSelector").setCurrentNode(made[0])
+    assert chosen.registerFixedMask is made[0]
+    chosen.registerFixedSegments, chosen.registerMovingSegments = made
+    click(panels.control("registerButton"))
+    values = jobs.submitted[0][2]
+    assert values["fixed_mask"].numpy().sum() == 24**3
+    assert np.unique(values["moving_labels"].numpy()).tolist() == [0, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import typing
 from typing import Any
 
 from .parameter_node import Choice, Decimals, Field, Maximum, Minimum, SingleStep, WithinRange
@@ -70,7 +71,7 @@ class ChoiceConnector(Connector):
 class NodeConnector(Connector):
     def __init__(self, widget: Any, field: Field) -> None:
         super().__init__(widget, field, "", "currentNodeChanged")
-        widget.nodeTypes = [field.kind.__name__]
+        widget.nodeTypes = [kind.__name__ for kind in _node_types(field.kind)]
 
     def read(self) -> Any:
         return self.widget.currentNode()
@@ -100,9 +101,15 @@ def connector_of(widget: Any, field: Field) -> Connector:
         return Connector(widget, field, "text", "textChanged")
     if class_name == "ctkPathLineEdit" and is_path(kind):
         return PathConnector(widget, field, "currentPath", "currentPathChanged")
-    if class_name == "qMRMLNodeComboBox" and inspect.isclass(kind) and hasattr(kind, "GetClassName"):
+    if class_name == "qMRMLNodeComboBox" and _node_types(kind):
         return NodeConnector(widget, field)
     raise RuntimeError(f"Unable to create GUI connector from datatype '{kind}' to widget type '{class_name}'")
+
+
+def _node_types(kind: Any) -> list[type]:
+    """A class of nodes, or the classes of a union of them."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+    return [one for one in kinds if inspect.isclass(one) and hasattr(one, "GetClassName")]
 
 
 def _set_range(widget: Any, field: Field, is_slider: bool) -> None:

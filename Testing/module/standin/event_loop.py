@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +21,10 @@ def busy_clock() -> float:
 
     Linux tells them (schedstat: time on a core, time waited for a core, both in ns); elsewhere none are taken off.
     """
-    waited = sum(int(path.read_text(encoding="ascii").split()[1]) for path in THREADS.glob("*/schedstat"))
+    waited = 0
+    for path in THREADS.glob("*/schedstat"):
+        with suppress(OSError):  # the thread has ended since
+            waited += int(path.read_text(encoding="ascii").split()[1])
     return perf_counter() - waited * 1e-9
 
 

@@ -57,6 +57,45 @@ class _Node(_Text):
         return node.GetNodeReference(name)
 
 
+class _Union:
+    """A value of one of several types, or None where that is among them. It is kept under the number of its type."""
+
+    default: Any = None
+
+    def __init__(self, *kinds: Any) -> None:
+        self.items = [None if kind is type(None) else store_of(kind) for kind in kinds]
+
+    def _fits(self, item: Any, value: Any) -> bool:
+        if item is None or value is None:
+            return item is value
+        try:
+            item.check(value)
+        except TypeError:
+            return False
+        return True
+
+    def check(self, value: Any) -> None:
+        if not any(self._fits(item, value) for item in self.items):
+            raise TypeError(f"Unable to write value '{value}' of type '{type(value)}'")
+
+    def holds(self, node: Any, name: str) -> bool:
+        return any(_Text(int).holds(node, f"{name}_{n}") for n in range(len(self.items)))
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        kept = next(number for number, item in enumerate(self.items) if self._fits(item, value))
+        for number in range(len(self.items)):
+            node.UnsetParameter(f"{name}_{number}")
+            node.RemoveNodeReferenceIDs(f"{name}_{number}")
+        if self.items[kept] is None:
+            node.SetParameter(f"{name}_{kept}", "True")
+        else:
+            self.items[kept].write(node, f"{name}_{kept}", value)
+
+    def read(self, node: Any, name: str) -> Any:
+        kept = next(n for n in range(len(self.items)) if _Text(int).holds(node, f"{name}_{n}"))
+        return None if self.items[kept] is None else self.items[kept].read(node, f"{name}_{kept}")
+
+
 class _List:
     """Values of one type. What is read can be looked at, but is no ``list``, as in Slicer."""
 
@@ -160,4 +199,6 @@ def store_of(kind: Any) -> Any:
             return _Text(kind)
     if origin in (list, tuple, dict) and arguments:
         return {list: _List, tuple: _Pair, dict: _Dict}[origin](*arguments)
+    if origin is typing.Union:  # not X | Y
+        return _Union(*arguments)
     raise TypeError(f"Unable to create serializer for type: {kind}")  # in Slicer too, or not stood in for

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ...errors import InvalidSetting
-from ...report import Finding
 
 Settings = TypeVar("Settings", bound=BaseModel)
-
-
-def plain_findings(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Level (``info``, ``warn``), message and fix of each."""
-    return [{"level": one.level.name.lower(), "message": one.message, "fix": one.fix} for one in findings]
 
 
 def points_of(points: Sequence[Sequence[float]] | None) -> np.ndarray | None:

@@ -20,14 +20,16 @@ from ...register.presets import PRESETS
 from ...register.run import Registration
 from ...register.run import register as register_images
 from ...register.settings import RegistrationSettings
+from ...report import findings_data
 from ...resample import resample_image, resample_labels
 from ...transform import Transform
 from ..values import JobResult, Voxels
 from ..work import Work
-from .plain import plain_findings, points_of, settings_of
+from .plain import points_of, settings_of
 
 REGISTERING_SHARE = 0.95
 OUTPUTS = ("resampled", "resampled_labels", "jacobian")
+AUTO = "auto"
 
 
 def register(
@@ -50,9 +52,9 @@ def register(
     result = register_images(
         fixed,
         moving,
-        _settings(preset, settings),
-        fixed_mask=_labels(work, "fixed_mask"),
-        moving_mask=_labels(work, "moving_mask"),
+        registration_settings(preset, settings),
+        fixed_mask=optional_labels(work, "fixed_mask"),
+        moving_mask=optional_labels(work, "moving_mask"),
         initial=initial,
         guidance=_without(given, measure_only),
         device=chosen,
@@ -83,9 +85,9 @@ def correct(
         moving,
         found,
         given,
-        _settings(preset, settings),
-        fixed_mask=_labels(work, "fixed_mask"),
-        moving_mask=_labels(work, "moving_mask"),
+        registration_settings(preset, settings),
+        fixed_mask=optional_labels(work, "fixed_mask"),
+        moving_mask=optional_labels(work, "moving_mask"),
         device=chosen,
         progress=work.progress.part(0.0, REGISTERING_SHARE),
         on_level=_teller(work),
@@ -94,12 +96,18 @@ def correct(
     return _answer(work, result, (fixed, moving), given, found, outputs, facts)
 
 
-def _settings(preset: str, settings: dict[str, Any] | None) -> RegistrationSettings:
+def registration_settings(preset: str, settings: dict[str, Any] | None) -> RegistrationSettings:
+    """The given settings, else those of the preset. Raises InvalidSetting."""
     if settings is not None:
         return settings_of(RegistrationSettings, settings)
     if preset not in PRESETS:
         raise InvalidSetting(f"The preset is '{preset}'", f"one of {', '.join(PRESETS)}", "choose one of these")
     return PRESETS[preset]
+
+
+def settings_or_auto(preset: str, settings: dict[str, Any] | None) -> RegistrationSettings | None:
+    """As :func:`registration_settings`; None for the preset ``auto``, where the images choose."""
+    return None if preset == AUTO and settings is None else registration_settings(preset, settings)
 
 
 def _require_outputs(outputs: Sequence[str], given: Guidance) -> None:
@@ -112,13 +120,14 @@ def _require_outputs(outputs: Sequence[str], given: Guidance) -> None:
         )
 
 
-def _labels(work: Work, name: str) -> Labels | None:
+def optional_labels(work: Work, name: str) -> Labels | None:
+    """Labels that need not be given."""
     return work.labels(name) if name in work.values else None
 
 
 def _guidance(work: Work, fixed_points: list[list[float]] | None, moving_points: list[list[float]] | None) -> Guidance:
     names = ("fixed_labels", "moving_labels", "rigid", "ignore")
-    labels = {name: _labels(work, name) for name in names}
+    labels = {name: optional_labels(work, name) for name in names}
     return Guidance(fixed_points=points_of(fixed_points), moving_points=points_of(moving_points), **labels)  # type: ignore[arg-type]
 
 
@@ -158,7 +167,7 @@ def _answer(
         "quality": quality,
         "dice": _dice(given, transforms),
         "landmarks_mm": _landmarks_mm(given, transforms),
-        "findings": plain_findings(result.findings),
+        "findings": findings_data(result.findings),
         "settings": result.settings.model_dump(mode="json"),
         "seconds": round(result.seconds, 2),
         "stopped": STOPPED in result.findings,

@@ -15,13 +15,14 @@ from ...files.model_package import read_spec
 from ...files.model_store import model_folder
 from ...geometry import Geometry
 from ...progress import Progress
+from ...report import findings_data
 from ...segment.model import Model, join_models, load_model
 from ...segment.options import SegmentationOptions
 from ...segment.predict import wanted_labels
 from ...workflows.locate import plan_anywhere, segment_anywhere
 from ..values import JobResult, Voxels
 from ..work import Work
-from .plain import plain_findings, points_of
+from .plain import points_of
 
 LOADING_SHARE = 0.1
 MOST_WARM = 2
@@ -55,7 +56,7 @@ def segment(
     if result.confidence is not None:
         maps = {"margin": result.confidence.margin, "entropy": result.confidence.entropy}
         values |= {name: Voxels(map_.cpu().numpy(), result.labels.geometry, name) for name, map_ in maps.items()}
-    return JobResult({"provenance": result.provenance, "findings": plain_findings(result.findings)}, values)
+    return JobResult({"provenance": result.provenance, "findings": findings_data(result.findings)}, values)
 
 
 def plan(
@@ -76,7 +77,7 @@ def plan(
     expected = plan_anywhere(loaded, geometry, points_of(region), mirror)
     facts = {**asdict(expected), "device": str(expected.device), "blend_on": str(expected.blend_on)}
     facts |= {"sentence": expected.sentence(), "free_host_bytes": free_host_bytes()}
-    return JobResult({**facts, "findings": plain_findings(loaded.findings)}, {})
+    return JobResult({**facts, "findings": findings_data(loaded.findings)}, {})
 
 
 def load_warm(names: Sequence[str], device: str, engine: str, progress: Progress) -> Model:

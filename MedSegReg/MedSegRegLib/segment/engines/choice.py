@@ -90,7 +90,7 @@ def _try_all(
     for number, name in enumerate(names):
         progress.update(number / len(names), f"measuring the engine {name}")
         try:
-            trial = try_engine(name, source, device)
+            trial = try_engine(name, source, device, progress)
         except (MissingPackage, ModelMismatch) as error:
             errors.append(error)
             left_out.append(Finding.info(f"{name} was left out: {error.found}"))

@@ -10,6 +10,7 @@ import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...progress import SILENT, Progress
 from .build import make_engine
 from .engine import Engine, Source
 
@@ -35,18 +36,22 @@ class Trial:
     scores: torch.Tensor
 
 
-def try_engine(name: str, source: Source, device: torch.device) -> Trial:
-    """Run an engine on a tile of noise: once to warm up, then the better of two runs.
+def try_engine(name: str, source: Source, device: torch.device, progress: Progress = SILENT) -> Trial:
+    """Run an engine on a tile of noise: once to warm up, then the better of two runs. May be cancelled between.
 
     Raises:
         as :func:`make_engine`.
     """
     small = source if device.type != "cpu" else replace(source, tile=smaller_tile(source))
     engine = make_engine(name, small, device)
+    progress.check_cancelled()
     tile = torch.randn((1, small.channels, *small.tile), generator=torch.Generator().manual_seed(0)).to(engine.device)
     result = engine.run(tile)
-    seconds = min(_seconds(engine, tile) for _ in range(TIMED_RUNS))
-    return Trial(name, seconds * prod(source.tile) / prod(small.tile), engine.description, _scores(engine, result))
+    times = []
+    for _ in range(TIMED_RUNS):
+        progress.check_cancelled()
+        times.append(_seconds(engine, tile))
+    return Trial(name, min(times) * prod(source.tile) / prod(small.tile), engine.description, _scores(engine, result))
 
 
 def smaller_tile(source: Source) -> tuple[int, int, int]:
