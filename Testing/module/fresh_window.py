@@ -102,7 +102,50 @@ def adapt(window, node):
     return "adaptButton", "balls adapted to head balls"
 
 
-STORIES = (segment, register, correct, evaluate, adapt)
+def transform(window, node):
+    window.widget.panels["Transform"].parameters.contractTransform = node("later to head")
+    return "contractButton", "Check of later to head"
+
+
+def carry(window, node):
+    parameters = window.widget.panels["Carry"].parameters
+    parameters.carrySource, parameters.carryTarget = node("head"), node("later")
+    parameters.carrySegmentation = node("head balls")
+    parameters.carryPreset = type(parameters.carryPreset)("rigid")
+    return "carryButton", "head balls on later"
+
+
+def atlas(window, node):
+    parameters = window.widget.panels["Atlas"].parameters
+    parameters.atlasImage = node("later")
+    parameters.atlasVolumes, parameters.atlasDrawings = [node("head")], [node("head balls")]
+    parameters.atlasPreset = type(parameters.atlasPreset)("rigid")
+    return "atlasButton", "later by atlas"
+
+
+def align(window, node):
+    parameters = window.widget.panels["Align"].parameters
+    parameters.alignVolume1, parameters.alignVolume2 = node("head"), node("later")
+    return "alignButton", "later on head"
+
+
+def joint(window, node):
+    parameters = window.widget.panels["Joint"].parameters
+    parameters.jointFixed, parameters.jointMoving = node("head"), node("later")
+    parameters.jointFixedLabels, parameters.jointMovingLabels = node("head balls"), node("head balls on later")
+    parameters.jointPreset = type(parameters.jointPreset)("quick")
+    return "jointButton", "head proposal"
+
+
+def followup(window, node):
+    parameters = window.widget.panels["Followup"].parameters
+    parameters.followupFirst, parameters.followupSecond = node("head"), node("later")
+    parameters.followupFirstLabels, parameters.followupSecondLabels = node("head balls"), node("head balls on later")
+    parameters.followupMotion = type(parameters.followupMotion)("rigid")
+    return "followupButton", "head to later changes"
+
+
+STORIES = (segment, register, correct, transform, carry, atlas, align, joint, followup, evaluate, adapt)
 """Each sets its section up, and gives the button to click and the name of a node that comes of it."""
 HEAVY = ("torch", "SimpleITK", "skimage", "pydantic", "safetensors")
 
