@@ -9,7 +9,12 @@ import pytest
 import slicer
 from stories import add_ball, contents
 
+from MedSegRegLib.image import Image
+from MedSegRegLib.mrml.propagated import write_volume_sequence
 from MedSegRegLib.mrml.provenance import read_provenance
+from MedSegRegLib.mrml.segmentations import labels_from_segmentation
+from MedSegRegLib.mrml.volumes import image_from_node
+from MedSegRegLib.workflows.locate import segment_anywhere
 
 LONG_SECONDS = 10.0
 
@@ -61,6 +66,25 @@ def test_a_second_run_adds_to_the_segmentation_that_was_chosen(ready, scene):
     ready.run(ready.control("segmentButton"))
     assert segmentations(scene) == [node]
     assert node.GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_all_frames_of_a_sequence_are_segmented(at_work, scene, volume):
+    still = image_from_node(volume)
+    frames = [Image.from_array(np.roll(still.numpy(), number, axis=3), still.geometry) for number in (0, 4)]
+    beating, browser, _ = write_volume_sequence(frames, scene, "heart")
+    at_work.control("inputVolumeSelector").setCurrentNode(beating)
+    selector = at_work.control("modelSelector")
+    selector.currentIndex = selector.findData("balls")
+    at_work.control("framesSelector").currentIndex = 1
+    at_work.run(at_work.control("segmentButton"))
+    (node,) = segmentations(scene)
+    written = browser.GetSequenceNode(node)
+    assert written.GetNumberOfDataNodes() == len(frames)
+    for number, frame in enumerate(frames):
+        found = labels_from_segmentation(written.GetNthDataNode(number), still.geometry).numpy()
+        assert np.array_equal(found > 0, segment_anywhere(frame, "balls", device="cpu").labels.numpy() > 0)
+        assert 0 < (found > 0).sum() < found.size
+    assert at_work.desktop.messages == []
 
 
 def test_the_window_answers_during_a_long_job_and_cancel_leaves_the_scene_as_it_was(
