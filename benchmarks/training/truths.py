@@ -1,7 +1,8 @@
 """Real images with labels of brain structures, all in FreeSurfer's numbers: what ``brain_scores.py`` compares with.
 
 CerebrA (Manera et al., Scientific Data 2020) is a manually corrected parcellation of the ICBM 152 2009c symmetric
-template; fsaverage is FreeSurfer's average subject with its automatic segmentation.
+template; fsaverage is FreeSurfer's average subject with its automatic segmentation; AAL (Tzourio-Mazoyer et al.,
+NeuroImage 2002) was drawn by hand on Colin27, one person scanned 27 times.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from MedSegRegLib.geometry import Geometry
 from MedSegRegLib.image import Image
 
 LEFT_OF = {43: 4, 44: 5, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17, 54: 18, 58: 26, 60: 28, 42: 3}
+RIGHT_OF_AAL = {"Thalamus": 49, "Caudate": 50, "Putamen": 51, "Pallidum": 52, "Hippocampus": 53, "Amygdala": 54}
 CEREBRA_GRAY_OF_CEREBELLUM = {45: 47, 630: 47, 631: 47, 632: 47}
 CORTEX_PARCELS = range(2000, 2100)
 RIGHT_CORTEX = 42
@@ -52,6 +54,18 @@ def fsaverage(folder: Path) -> Iterator[Truth]:
     """T1 with aseg, from a folder ``subjects/fsaverage/mri``."""
     labels, _ = _read(folder / "aseg.mgz")
     yield Truth("fsaverage T1", _image(folder / "T1.mgz"), labels.astype(int), None)
+
+
+def colin27(folder: Path) -> Iterator[Truth]:
+    """T1 with AAL's deep structures, from the folder ``templates`` of Debian's package mricron-data."""
+    drawn, _ = _read(folder / "aal.nii.gz")
+    labels = np.zeros(drawn.shape, int)
+    rows = map(str.split, (folder / "aal.nii.txt").read_text(encoding="utf-8").splitlines())
+    for value, name, *_ in filter(None, rows):
+        right = RIGHT_OF_AAL.get(name[:-2])
+        if right is not None:
+            labels[drawn == int(value)] = right if name.endswith("_R") else LEFT_OF[right]
+    yield Truth("Colin27 T1", _image(folder / "ch2.nii.gz"), labels, None)
 
 
 def _numbers_of_cerebra(table: Path) -> np.ndarray:
