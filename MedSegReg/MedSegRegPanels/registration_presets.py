@@ -64,19 +64,5 @@ class RegistrationPreset(Preset):
     BEST = "best"
 
 
-class PresetOrAutomatic(Preset):
-    """The same, or let the images choose."""
-
-    AUTO = "auto"
-    RIGID = "rigid"
-    AFFINE = "affine"
-    DEFORMABLE = "deformable"
-    DIFFERENT_MODALITY = "deformable-different-modality"
-    BRAIN_SAME_CONTRAST = "brain-same-contrast"
-    BRAIN_ANY_CONTRAST = "brain-any-contrast"
-    CT_LUNG = "ct-lung"
-    CT_ABDOMEN = "ct-abdomen"
-    FOLLOWUP = "followup"
-    MR_ULTRASOUND = "mr-ultrasound"
-    QUICK = "quick"
-    BEST = "best"
+PresetOrAutomatic = Preset("PresetOrAutomatic", {"AUTO": "auto", **{one.name: one.value for one in RegistrationPreset}})
+"""The same, or let the images choose."""
